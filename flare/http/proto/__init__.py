@@ -1,0 +1,1 @@
+"""HTTP on the wire, without I/O."""
