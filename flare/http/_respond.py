@@ -1,0 +1,115 @@
+"""Which head and which framing a response gets on HTTP/1.1 (RFC 9110 section 8.6, RFC 9112).
+
+The server owns ``Content-Length``, ``Transfer-Encoding``, ``Connection``, ``Keep-Alive`` and
+``Date``; what a handler sets of them is dropped, but for ``Connection: close``, which is heeded,
+and the ``Content-Length`` of an empty answer to HEAD, which nobody else can know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flare.http.proto.chunked import is_forbidden_trailer
+from flare.http.proto.encoder import field_line, status_line
+from flare.http.proto.fields import Item
+from flare.http.proto.headers import HeaderMap
+
+__all__ = ["CHUNKED_BODY", "COUNTED_BODY", "UNTIL_CLOSE_BODY", "buffered_head", "streaming_head"]
+
+COUNTED_BODY = 1
+CHUNKED_BODY = 2
+UNTIL_CLOSE_BODY = 3
+
+_OWNED = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "date"})
+_OWNED_STREAMING = _OWNED | {"trailer"}
+
+_KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
+_CLOSE = b"Connection: close\r\n\r\n"
+_KNOWN_LENGTHS = [b"Content-Length: %d\r\n" % length for length in range(1025)]
+
+
+def wants_close(items: Iterable[Item]) -> bool:
+    """Whether a handler's fields say ``Connection: close``."""
+    return any(
+        lower == "connection" and "close" in {o.strip(" \t") for o in value.lower().split(",")}
+        for lower, _, value in items
+    )
+
+
+def has_no_content(status: int) -> bool:
+    """Whether a response of *status* has no body whatever its fields say (RFC 9112 §6.3)."""
+    return status < 200 or status == 204 or status == 304
+
+
+def content_length_line(length: int) -> bytes:
+    """``Content-Length: N`` and CRLF."""
+    return _KNOWN_LENGTHS[length] if length <= 1024 else b"Content-Length: %d\r\n" % length
+
+
+def buffered_head(
+    status: int,
+    reason: str,
+    items: list[Item],
+    length: int,
+    *,
+    head_request: bool,
+    keep_alive: bool,
+    date_line: bytes,
+) -> bytes:
+    """The head of a response whose body is there already, *length* bytes of it."""
+    parts = [status_line(status, reason)]
+    own_length = b""
+    for lower, name, value in items:
+        if lower not in _OWNED:
+            parts.append(field_line(name, value))
+        elif lower == "content-length" and value.isascii() and value.isdigit():
+            own_length = b"Content-Length: %d\r\n" % int(value[:19])
+    if not has_no_content(status):
+        parts.append(
+            own_length
+            if head_request and not length and own_length
+            else content_length_line(0 if status == 205 else length)
+        )
+    parts.append(date_line)
+    parts.append(_KEEP_ALIVE if keep_alive else _CLOSE)
+    return b"".join(parts)
+
+
+def streaming_head(
+    status: int,
+    reason: str,
+    headers: HeaderMap,
+    trailers: HeaderMap,
+    length: int | None,
+    *,
+    minor: int,
+    keep_alive: bool,
+    date_line: bytes,
+) -> tuple[bytes, int]:
+    """The head of a response whose body is made while it is sent, and how that body is framed.
+
+    COUNTED_BODY where *length* is known; else CHUNKED_BODY, or UNTIL_CLOSE_BODY to an HTTP/1.0
+    peer, whose connection then closes. A chunked body announces its *trailers*.
+    """
+    parts = [status_line(status, reason)]
+    for lower, name, value in headers._items:
+        if lower not in _OWNED_STREAMING:
+            parts.append(field_line(name, value))
+    if length is not None:
+        framing = COUNTED_BODY
+        if not has_no_content(status):
+            parts.append(content_length_line(length))
+    elif minor:
+        framing = CHUNKED_BODY
+        if not has_no_content(status):
+            parts.append(b"Transfer-Encoding: chunked\r\n")
+            names = [name for name in trailers if not is_forbidden_trailer(name.lower())]
+            if names:
+                parts.append(field_line("Trailer", ", ".join(dict.fromkeys(names))))
+    else:
+        framing = UNTIL_CLOSE_BODY
+        keep_alive = False
+    if date_line:
+        parts.append(date_line)
+    parts.append(_KEEP_ALIVE if keep_alive else _CLOSE)
+    return b"".join(parts), framing

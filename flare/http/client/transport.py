@@ -1,0 +1,54 @@
+"""Where the client's bytes go: the seam between HTTP and what carries it.
+
+A transport makes streams; ``TcpTransport`` makes TCP connections. Another one may hand out
+streams in memory for tests, or wrap what this one makes.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Protocol, runtime_checkable
+
+__all__ = ["Stream", "TcpTransport", "Transport"]
+
+
+class Stream(Protocol):
+    """What HTTP asks of a connection; every stream of flare has it.
+
+    ``read`` waits for at most *n* bytes (``b""`` is the end) and ``write`` returns how many were
+    taken; both raise ``flare.Timeout`` when the time set for a wait is up, or at once in
+    non-blocking mode. A stream that also has ``fileno()`` is watched for an early answer while
+    a large request goes out, and for a silent end while it is kept.
+    """
+
+    def read(self, n: int, /) -> bytes: ...
+    def write(self, data: bytes | memoryview, /) -> int: ...
+    def close(self) -> None: ...
+    def set_recv_timeout(self, ms: int, /) -> None: ...
+    def set_send_timeout(self, ms: int, /) -> None: ...
+    def set_nonblocking(self, enabled: bool, /) -> None: ...
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """Anything with ``connect``: a new stream to *host* and *port*, for one connection.
+
+    *host* is a name or an address without brackets. *deadline* is the ``time.monotonic()`` at
+    which to give up with ``ConnectionTimeout``, ``None`` for never. Called by several threads.
+    """
+
+    def connect(self, host: str, port: int, deadline: float | None, /) -> Stream: ...
+
+
+class TcpTransport:
+    """TCP, every address of the host raced (RFC 8305)."""
+
+    __slots__ = ()
+
+    def connect(self, host: str, port: int, deadline: float | None) -> Stream:
+        """See ``flare.tcp.TcpStream.connect``."""
+        from flare.tcp import TcpStream
+
+        if deadline is None:
+            return TcpStream.connect(host, port, 0)
+        return TcpStream.connect(host, port, max(1, int((deadline - monotonic()) * 1000)))

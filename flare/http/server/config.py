@@ -1,0 +1,104 @@
+"""What bounds a server: sizes in bytes, times in milliseconds, counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flare.errors import ValidationError
+from flare.http.proto.h1_leniency import H1LeniencyConfig
+from flare.http.proto.heads import H1Limits
+
+__all__ = ["ServerConfig"]
+
+_MIB = 1024 * 1024
+_TIMEOUTS = (
+    "idle_timeout_ms",
+    "header_timeout_ms",
+    "write_timeout_ms",
+    "read_body_timeout_ms",
+    "handler_timeout_ms",
+    "request_timeout_ms",
+)
+
+
+@dataclass(slots=True)
+class ServerConfig:
+    """The limits of an ``HttpServer``. Past one, a client gets the status in brackets.
+
+    A time of 0 switches that deadline off; everything is finite by default.
+    """
+
+    read_buffer_size: int = 8192
+    """Bytes asked of the system at once."""
+    max_header_size: int = 8192
+    """All field lines of one request together (431)."""
+    max_body_size: int = 10 * _MIB
+    """The body of one request, decoded from its transfer coding (413)."""
+    max_uri_length: int = 8192
+    """The request target (414)."""
+    keep_alive: bool = True
+    """False closes the connection after every response."""
+    max_keepalive_requests: int = 0
+    """The response of that number on a connection is its last; 0: no such limit."""
+    idle_timeout_ms: int = 30_000
+    """Silence before the first byte of a request, on a new connection and between requests."""
+    header_timeout_ms: int = 10_000
+    """From the first byte of a head to its last (408)."""
+    write_timeout_ms: int = 5_000
+    """A response that makes no progress because the client does not read."""
+    shutdown_timeout_ms: int = 5_000
+    """What requests in progress get at a SIGTERM or SIGINT before they are cut off."""
+    expose_error_messages: bool = False
+    """Show the text of a handler's exception to the client. For development."""
+    read_body_timeout_ms: int = 30_000
+    """From the end of a head to the last byte of its body (408)."""
+    handler_timeout_ms: int = 30_000
+    """One call of the handler. With handlers inline a late one is logged, no more."""
+    request_timeout_ms: int = 60_000
+    """From the first byte of a request to the last before its handler is called (408)."""
+    h1_leniency: H1LeniencyConfig = field(default_factory=H1LeniencyConfig.strict)
+    """Which bent HTTP/1.1 is read all the same; none."""
+    max_connections: int = 0
+    """Open connections a worker; at that number the next ones wait in the kernel. 0: no limit."""
+    access_log: bool = False
+    """One line a request on the logger ``flare.access``, level INFO."""
+
+    def validate(self, *, strict: bool = False) -> None:
+        """Raise ``ValidationError`` naming the first field that makes no sense.
+
+        *strict* also asks that a body may be as large as a head, as ``serve_comptime`` does.
+        """
+        for name in ("read_buffer_size", "max_header_size", "max_uri_length"):
+            if getattr(self, name) <= 0:
+                raise ValidationError(name, f"must be > 0, got {getattr(self, name)}")
+        for name in (
+            "max_body_size",
+            "max_keepalive_requests",
+            "max_connections",
+            "shutdown_timeout_ms",
+            *_TIMEOUTS,
+        ):
+            if getattr(self, name) < 0:
+                raise ValidationError(name, f"must be >= 0, got {getattr(self, name)}")
+        if strict and self.max_body_size < self.max_header_size:
+            raise ValidationError(
+                "max_body_size",
+                f"must be >= max_header_size ({self.max_header_size}), got {self.max_body_size}",
+            )
+        for name in ("handler_timeout_ms", "read_body_timeout_ms"):
+            inner = getattr(self, name)
+            if self.request_timeout_ms and inner and self.request_timeout_ms < inner:
+                raise ValidationError(
+                    "request_timeout_ms",
+                    f"must be >= {name} ({inner}), got {self.request_timeout_ms}",
+                )
+
+    def h1_limits(self) -> H1Limits:
+        """The part of it that the HTTP/1.1 codec enforces."""
+        leniency = self.h1_leniency
+        return H1Limits(
+            max_header_size=self.max_header_size,
+            max_uri_length=self.max_uri_length,
+            max_body_size=self.max_body_size,
+            h1_leniency=leniency if leniency.any_enabled() else H1Limits().h1_leniency,
+        )

@@ -1,0 +1,396 @@
+"""HTTP/1.1 on a server's connection: bytes to requests, responses to bytes (RFC 9112).
+
+One request at a time, answered in order. The grammar and its guards are in ``flare.http.proto``;
+here are the server's rules about connections: which answer is the last one, what a refused
+request gets, when 100 is said, and what becomes of a body that is made while it is sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from flare.errors import http_reason_phrase, map_handler_error
+from flare.http._respond import (
+    CHUNKED_BODY,
+    COUNTED_BODY,
+    UNTIL_CLOSE_BODY,
+    buffered_head,
+    has_no_content,
+    streaming_head,
+    wants_close,
+)
+from flare.http.body import Body, close_source
+from flare.http.cancel import CancelCell, CancelReason
+from flare.http.proto.chunked import encode_chunk, encode_last_chunk
+from flare.http.proto.decoder import EndOfMessage, RequestDecoder
+from flare.http.proto.errors import HttpParseError
+from flare.http.proto.framing import NO_BODY
+from flare.http.proto.headers import HeaderMap
+from flare.http.proto.heads import H1Limits, RequestHead
+from flare.http.request import Request
+from flare.http.response import Response, StreamingResponse
+from flare.http.server.config import ServerConfig
+from flare.http.server.logs import error_log, escape, log_handler_error
+from flare.http.server.wire import BODY, BUSY, DONE, HEAD, IDLE, BodyAborted, Exchange
+from flare.net import SocketAddr
+from flare.runtime.date_cache import DateCache
+
+__all__ = ["H1Wire", "error_response"]
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PLAIN = ("content-type", "Content-Type", "text/plain")
+# Up to here one copy of the body is cheaper than a gathered write.
+_JOINED_BYTES = 8 * 1024
+
+
+class H1Wire:
+    """The HTTP/1.1 side of one connection; see ``Wire``."""
+
+    __slots__ = (
+        "_body",
+        "_config",
+        "_date",
+        "_decoder",
+        "_head",
+        "_last",
+        "_peer",
+        "_served",
+        "_streaming_keep_alive",
+        "linger",
+        "out",
+        "out_bytes",
+        "phase",
+        "sent",
+        "status",
+    )
+
+    def __init__(
+        self, config: ServerConfig, limits: H1Limits, date: DateCache, peer: SocketAddr
+    ) -> None:
+        self._config = config
+        self._date = date
+        self._peer = peer
+        self._decoder = RequestDecoder(limits)
+        self._head: RequestHead | None = None
+        self._body: bytes | bytearray = b""
+        self._served = 0
+        self._last = not config.keep_alive
+        self._streaming_keep_alive = False
+        self.phase = IDLE
+        self.linger = False
+        self.out: deque[bytes | memoryview] = deque()
+        self.out_bytes = 0
+        self.status = 0
+        self.sent = 0
+
+    def receive(self, data: bytes) -> None:
+        self._decoder.receive(data)
+
+    def receive_eof(self) -> None:
+        self._decoder.receive_eof()
+
+    def drain(self) -> None:
+        self._last = True
+
+    def next_exchange(self) -> Exchange | None:
+        if self.phase >= BUSY:
+            return None
+        try:
+            head = self._head
+            if head is None:
+                event = self._decoder.next_event()
+                if event is None:
+                    self.phase = HEAD if self._decoder.buffered else IDLE
+                    return None
+                assert isinstance(event, RequestHead)
+                head = event
+                if head.framing.kind == NO_BODY:
+                    self._decoder.next_event()
+                    return self._exchange(head, b"", None)
+                self._begin_body(head)
+            return self._read_body(head)
+        except HttpParseError as error:
+            self._refuse(error)
+            return None
+
+    def _begin_body(self, head: RequestHead) -> None:
+        self._head = head
+        self._body = b""
+        # A peer that has begun to send the body does not wait for leave (RFC 9110 §10.1.1).
+        if head.expect_continue and not self._decoder.buffered:
+            self._write(_CONTINUE)
+
+    def _read_body(self, head: RequestHead) -> Exchange | None:
+        while True:
+            event = self._decoder.next_event()
+            if event is None:
+                self.phase = BODY
+                return None
+            if isinstance(event, EndOfMessage):
+                body, self._body, self._head = bytes(self._body), b"", None
+                return self._exchange(head, body, event)
+            assert isinstance(event, bytes)
+            if not self._body:
+                self._body = event
+            else:
+                if isinstance(self._body, bytes):
+                    self._body = bytearray(self._body)
+                self._body += event
+
+    def _exchange(self, head: RequestHead, body: bytes, end: EndOfMessage | None) -> Exchange:
+        self.phase = BUSY
+        trailers = end.trailers if end is not None and end.trailers.items else None
+        request = Request._from_wire(
+            head.method,
+            head.target,
+            head.version,
+            head.fields,
+            body,
+            self._peer,
+            self._config.expose_error_messages,
+            trailers,
+        )
+        return Exchange(request, head.minor, head.keep_alive)
+
+    def respond(self, exchange: Exchange, result: object) -> H1BodyWriter | None:
+        request = exchange.request
+        self._served = served = self._served + 1
+        limit = self._config.max_keepalive_requests
+        keep_alive = exchange.keep_alive and not self._last and not 0 < limit <= served
+        # A peer that counts on the next request may be sending it.
+        self.linger = exchange.keep_alive and not keep_alive
+        if type(result) is Response and result.body_stream is None:
+            problem = _problem(result)
+            if problem is None:
+                self._respond_buffered(request, result, keep_alive)
+                return None
+        else:
+            problem = _problem(result)
+        if problem is not None:
+            _close_unsent(result)
+            failure = error_response(request, problem)
+            self._respond_buffered(request, failure, keep_alive)
+            return None
+        return self._respond_streaming(exchange, result, keep_alive)
+
+    def _respond_buffered(self, request: Request, response: Response, keep_alive: bool) -> None:
+        items = response.headers._items
+        if keep_alive and items and wants_close(items):
+            keep_alive = False
+        body = response.body
+        head_request = request.method == "HEAD"
+        head = buffered_head(
+            response.status,
+            response.reason,
+            items,
+            len(body),
+            head_request=head_request,
+            keep_alive=keep_alive,
+            date_line=self._date.header_line,
+        )
+        self.status = status = response.status
+        if not body or head_request or has_no_content(status) or status == 205:
+            self.sent = 0
+            self._write(head)
+        else:
+            self.sent = len(body)
+            if len(body) <= _JOINED_BYTES:
+                self._write(head + body)
+            else:
+                self._write(head)
+                self._write(body)
+        self.phase = IDLE if keep_alive else DONE
+
+    def _respond_streaming(
+        self, exchange: Exchange, result: Any, keep_alive: bool
+    ) -> H1BodyWriter | None:
+        request = exchange.request
+        body: Any = result.body_stream if isinstance(result, Response) else result.body
+        try:
+            length = body.content_length()
+        except Exception as error:
+            close_source(body)
+            self._respond_buffered(request, error_response(request, error), keep_alive)
+            return None
+        if keep_alive and wants_close(result.headers._items):
+            keep_alive = False
+        head, framing = streaming_head(
+            result.status,
+            result.reason,
+            result.headers,
+            result.trailers,
+            length,
+            minor=exchange.minor,
+            keep_alive=keep_alive,
+            date_line=self._date.header_line,
+        )
+        self._write(head)
+        self.status = result.status
+        self.sent = 0
+        keep_alive = keep_alive and framing != UNTIL_CLOSE_BODY
+        if request.method == "HEAD" or has_no_content(result.status):
+            self.phase = IDLE if keep_alive else DONE
+            _close_logged(body, request)
+            return None
+        self._streaming_keep_alive = keep_alive
+        return H1BodyWriter(request, body, framing, length or 0, result.trailers)
+
+    def body_sent(self) -> None:
+        self.phase = IDLE if self._streaming_keep_alive and not self._last else DONE
+
+    def expire(self) -> None:
+        what = "head" if self.phase == HEAD else "body"
+        self._answer_and_end(408, f"the request's {what} took too long")
+
+    def _refuse(self, error: HttpParseError) -> None:
+        if error.variant == HttpParseError.TRUNCATED:
+            self.phase = DONE
+            return
+        self._answer_and_end(error.status, str(error))
+
+    def _answer_and_end(self, status: int, why: str) -> None:
+        error_log.info("%d to %s: %s", status, self._peer, escape(why))
+        text = f"{status} {http_reason_phrase(status)}".encode()
+        head = buffered_head(
+            status,
+            "",
+            [_PLAIN],
+            len(text),
+            head_request=False,
+            keep_alive=False,
+            date_line=self._date.header_line,
+        )
+        self._write(head + text)
+        self.phase = DONE
+        self.linger = True
+
+    def _write(self, data: bytes) -> None:
+        self.out.append(data)
+        self.out_bytes += len(data)
+
+
+class H1BodyWriter:
+    """Frames a streamed body: as is where its length was promised, else in chunks."""
+
+    __slots__ = ("_body", "_cell", "_framing", "_left", "_open", "_request", "_trailers", "sent")
+
+    def __init__(
+        self, request: Request, body: Body, framing: int, length: int, trailers: HeaderMap
+    ) -> None:
+        self._request = request
+        self._body = body
+        self._framing = framing
+        self._left = length
+        self._trailers = trailers
+        self._cell = CancelCell()
+        self._open = True
+        self.sent = 0
+
+    def next_piece(self) -> bytes | None:
+        if self._framing == COUNTED_BODY and not self._left:
+            self.close()
+        if not self._open:
+            return None
+        try:
+            chunk = self._body.next_chunk(self._cell.handle())
+            if chunk is not None:
+                chunk = _as_bytes(chunk)
+        except Exception as error:
+            log_handler_error(self._request, error)
+            self.close()
+            raise BodyAborted from error
+        if chunk is None:
+            return self._end()
+        return self._frame(chunk)
+
+    def _frame(self, chunk: bytes) -> bytes:
+        if self._framing == COUNTED_BODY:
+            if len(chunk) > self._left:
+                self._complain(f"{len(chunk) - self._left} bytes more than its Content-Length")
+                chunk = chunk[: self._left]
+            self._left -= len(chunk)
+        self.sent += len(chunk)
+        if self._framing == CHUNKED_BODY and chunk:
+            return encode_chunk(chunk)
+        return chunk
+
+    def _end(self) -> bytes | None:
+        self.close()
+        if self._framing == CHUNKED_BODY:
+            return encode_last_chunk(self._trailers.items())
+        if self._framing == COUNTED_BODY and self._left:
+            self._complain(f"{self._left} bytes less than its Content-Length")
+            raise BodyAborted
+        return None
+
+    def _complain(self, what: str) -> None:
+        request = self._request
+        error_log.error(
+            "%s %s from %s: the streamed body has %s",
+            escape(request.method),
+            escape(request.url),
+            request.peer,
+            what,
+        )
+
+    def cancel(self, reason: int) -> None:
+        self._cell.flip(reason)
+
+    def close(self, reason: int = CancelReason.NONE) -> None:
+        if self._open:
+            self._open = False
+            if reason:
+                self._cell.flip(reason)
+            _close_logged(self._body, self._request)
+
+
+def _close_logged(body: object, request: Request) -> None:
+    try:
+        close_source(body)
+    except Exception as error:
+        log_handler_error(request, error)
+
+
+def _close_unsent(result: object) -> None:
+    """Free what a response that cannot be sent holds."""
+    body = getattr(result, "body_stream", None) or getattr(result, "body", None)
+    close_source(body)
+
+
+def _problem(result: object) -> Exception | None:
+    """Why *result* cannot be sent, or ``None``. Bytes-like bodies become bytes on the way."""
+    if not isinstance(result, (Response, StreamingResponse)):
+        return TypeError(f"a handler must return a Response, not {type(result).__name__}")
+    status = result.status
+    if type(status) is not int:
+        try:
+            status = result.status = int(status)
+        except (TypeError, ValueError):
+            return TypeError(f"a response's status must be an int, not {type(status).__name__}")
+    if not 200 <= status <= 999:
+        return ValueError(f"a handler cannot answer with status {status}")
+    if isinstance(result, Response) and type(result.body) is not bytes:
+        try:
+            result.body = _as_bytes(result.body)
+        except TypeError as error:
+            return error
+    return None
+
+
+def _as_bytes(data: object) -> bytes:
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"a body must be bytes, not {type(data).__name__}")
+
+
+def error_response(request: Request, error: Exception) -> Response:
+    """What the peer gets for an exception out of a handler; the exception goes to the log."""
+    log_handler_error(request, error)
+    mapped = map_handler_error(error, request.expose_errors)
+    # An interim status would leave the peer waiting for the final one.
+    status = mapped.status if mapped.status >= 200 else 500
+    response = Response(status, "", mapped.reason)
+    response.headers.set("Content-Type", "text/plain; charset=utf-8")
+    response.headers.set("X-Content-Type-Options", "nosniff")
+    return response

@@ -1,0 +1,72 @@
+"""The server's two loggers: ``flare.access`` and ``flare.error``. One line a record, always.
+
+Whatever a peer can choose is escaped, so that no request can forge or split a line, and nothing
+that a terminal would obey gets through (attacks on logs have used both).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flare.http.request import Request
+
+__all__ = ["access_log", "error_log", "escape", "log_handler_error"]
+
+access_log = logging.getLogger("flare.access")
+error_log = logging.getLogger("flare.error")
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]|\\")
+_LONGEST = 2048
+
+
+def escape(text: str) -> str:
+    """*text* in printable ASCII, everything else as a backslash escape, cut at 2048 characters."""
+    text = text[:_LONGEST]
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    return _UNPRINTABLE.sub(
+        lambda found: "\\\\" if found[0] == "\\" else ascii(found[0])[1:-1], text
+    )
+
+
+def log_access(
+    peer: str, method: str, target: str, version: str, status: int, sent: int, elapsed_ms: float
+) -> None:
+    """One line for one answered request: *sent* is the body in bytes."""
+    access_log.info(
+        '%s "%s %s %s" %d %d %.1fms',
+        peer,
+        escape(method),
+        escape(target).replace('"', "%22"),
+        version,
+        status,
+        sent,
+        elapsed_ms,
+    )
+
+
+def log_handler_error(request: Request, error: BaseException) -> None:
+    """One line for an exception out of a handler; its traceback follows at level DEBUG."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = ""
+    if trace is not None:
+        code = trace.tb_frame.f_code
+        where = f" at {code.co_filename}:{trace.tb_lineno} in {code.co_name}"
+    request_id = request.headers.get("x-request-id")
+    error_log.error(
+        "%s %s from %s%s: %s: %s%s",
+        escape(request.method),
+        escape(request.url),
+        request.peer,
+        f" [{escape(request_id)}]" if request_id else "",
+        type(error).__name__,
+        escape(str(error)),
+        escape(where),
+    )
+    if error_log.isEnabledFor(logging.DEBUG):
+        error_log.debug("traceback of the above", exc_info=error)

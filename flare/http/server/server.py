@@ -1,0 +1,284 @@
+"""``HttpServer``: what listens, who serves, and how it ends.
+
+The thread that calls ``serve`` only waits and supervises; each worker runs its loop on a thread
+of its own, so a handler never runs on the caller's thread and a signal never lands inside one.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, TimeoutError
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from flare.errors import NetworkError, ValidationError
+from flare.http.handler import Handler, as_handler_function
+from flare.http.request import Request
+from flare.http.response import Response
+from flare.http.server.config import ServerConfig
+from flare.http.server.logs import error_log
+from flare.http.server.worker import Worker
+from flare.net import SocketAddr
+from flare.runtime.report import ShutdownReport
+from flare.tcp import TcpListener
+
+__all__ = ["HttpServer"]
+
+_BACKLOG = 1024
+_MAX_WORKERS = 256
+# What a drain waits beyond its budget for a worker that is inside a handler.
+_LATE_SECONDS = 1.0
+
+
+class HttpServer:
+    """An HTTP/1.1 server for plain blocking handlers.
+
+    ``bind`` one, then ``serve`` a handler; ``serve`` blocks until ``close`` or ``drain`` from
+    another thread, or a signal. ``close``, ``drain`` and the ``local_addr`` methods are safe from
+    any thread. A server serves once.
+
+        with HttpServer.bind(SocketAddr.localhost(8080)) as server:
+            server.serve(lambda request: ok("hello"))
+    """
+
+    def __init__(self, listener: TcpListener, config: ServerConfig | None = None) -> None:
+        """Own *listener*, which listens already. Raises ``ValidationError`` for a bad *config*."""
+        self._listeners = [listener]
+        self.config = config or ServerConfig()
+        self._lock = threading.Lock()  # guards what follows
+        self._workers: list[Worker] = []
+        self._closed = False
+        self._serving = False
+        self._drained = False
+        self._wake = threading.Event()  # set when serve() must look at the state again
+        self._signals: list[int] = []
+        self._failure: BaseException | None = None
+
+    @classmethod
+    def bind(cls, addr: SocketAddr, config: ServerConfig | None = None) -> Self:
+        """Listen at *addr*; port 0 lets the system pick one. The system queues up to 1024
+        connections until ``serve``. Raises ``AddressInUse`` or ``NetworkError``."""
+        return cls.bind_many([addr], config)
+
+    @classmethod
+    def bind_many(cls, addrs: Iterable[SocketAddr], config: ServerConfig | None = None) -> Self:
+        """Listen at every one of *addrs*, or at none: where one fails, the others are closed."""
+        listeners: list[TcpListener] = []
+        try:
+            for addr in addrs:
+                listeners.append(TcpListener.bind_with_options(addr, backlog=_BACKLOG))
+            if not listeners:
+                raise ValidationError("addrs", "at least one address is needed")
+            server = cls(listeners[0], config)
+        except BaseException:
+            for listener in listeners:
+                listener.close()
+            raise
+        server._listeners = listeners
+        return server
+
+    def local_addr(self) -> SocketAddr:
+        """Where it listens, with the real port; of several addresses the first."""
+        return self._listeners[0].local_addr()
+
+    def local_addrs(self) -> list[SocketAddr]:
+        """Every address it listens at, in the order they were bound."""
+        return [listener.local_addr() for listener in self._listeners]
+
+    def serve(self, handler: Handler | Callable[[Request], Response], num_workers: int = 1) -> None:
+        """Serve *handler* until ``close`` or ``drain`` from another thread, or a signal.
+
+        Blocks. *num_workers* threads each run a loop of their own, 0 and less meaning 1; they may
+        call the handler at the same time. On the main thread SIGTERM drains for
+        ``shutdown_timeout_ms`` and returns; SIGINT drains and raises ``KeyboardInterrupt``; a
+        second one cuts the drain short. Elsewhere signals are left alone.
+
+        Raises ``ValidationError`` for a bad configuration, more than 256 workers, or several
+        workers on a ``bind_many`` server; ``TypeError`` for what is no handler; ``NetworkError``
+        after ``close``, and where listening fails. What a handler raises never ends it, but for
+        ``SystemExit`` and ``KeyboardInterrupt``, which come out here.
+        """
+        self.config.validate()
+        if num_workers > _MAX_WORKERS:
+            raise ValidationError("num_workers", f"at most {_MAX_WORKERS}, got {num_workers}")
+        if num_workers > 1 and len(self._listeners) > 1:
+            raise ValidationError("num_workers", "a server of several addresses has one worker")
+        function = as_handler_function(handler)
+        with self._lock:
+            if self._closed or self._drained:
+                raise NetworkError("the server is closed")
+            if self._serving:
+                raise ValidationError("serve", "the server is serving already")
+            self._serving = True
+            self._workers = self._make_workers(function, max(1, num_workers))
+        threads = [
+            threading.Thread(
+                target=self._run_worker, args=(worker,), name=f"flare-worker-{i}", daemon=True
+            )
+            for i, worker in enumerate(self._workers)
+        ]
+        restore = self._take_signals()
+        try:
+            for thread in threads:
+                thread.start()
+            self._supervise()
+        finally:
+            restore()
+            self.close()
+            for thread in threads:
+                thread.join(_LATE_SECONDS)
+                if thread.is_alive():
+                    error_log.error(
+                        "%s is still inside a handler, left behind: %s", thread.name, _stack(thread)
+                    )
+        self._raise_what_ended_it()
+
+    def _make_workers(self, function: Callable[[Request], Response], count: int) -> list[Worker]:
+        workers: list[Worker] = []
+        try:
+            for _ in range(count):
+                workers.append(Worker(self._listeners, function, self.config, shared=count > 1))
+        except BaseException:
+            for worker in workers:
+                worker.abandon()
+            raise
+        return workers
+
+    def _run_worker(self, worker: Worker) -> None:
+        try:
+            worker.run()
+        except BaseException as error:
+            if isinstance(error, Exception):
+                error_log.error("a worker failed: %s: %s", type(error).__name__, error)
+            self._failure = error
+        finally:
+            self._wake.set()
+
+    def _supervise(self) -> None:
+        """Wait until the server is to end, and see it out."""
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            if self._signals:
+                self._drain(self.config.shutdown_timeout_ms)
+                return
+            if self._closed or self._failure is not None:
+                return
+            if all(worker.ended for worker in self._workers):
+                return
+
+    def _raise_what_ended_it(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if signal.SIGINT in self._signals:
+            raise KeyboardInterrupt
+
+    def _take_signals(self) -> Callable[[], None]:
+        """Catch SIGINT and SIGTERM, on the main thread only. What it returns puts back the
+        handlers found."""
+        if threading.current_thread() is not threading.main_thread():
+            return lambda: None
+
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            if self._signals:
+                self.close()
+            self._signals.append(number)
+            self._wake.set()
+
+        before: dict[int, Any] = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, on_signal)
+
+        def restore() -> None:
+            for number, found in before.items():
+                signal.signal(number, signal.SIG_DFL if found is None else found)
+
+        return restore
+
+    def close(self) -> None:
+        """Stop at once: cut off every connection and make ``serve`` return.
+
+        Idempotent; any thread, any signal handler, any time. Does not wait for ``serve``.
+        """
+        self._closed = True
+        for worker in self._workers:
+            worker.stop()
+        for listener in self._listeners:
+            listener.close()
+        self._wake.set()
+
+    def drain(self, timeout_ms: int) -> ShutdownReport:
+        """Stop accepting, let requests in progress finish, then close everything.
+
+        New connections are refused at once, and a connection waiting between requests is closed
+        at once. One in the middle of a request may finish it; the response carries
+        ``Connection: close``. What is still running after *timeout_ms* is cut off and counted in
+        ``timed_out``; 0 or less means ``close``.
+
+        Blocks until nothing is left or the time is up, whichever is first. Call it from any
+        thread but a handler's, where it raises ``ValidationError``: it would wait for itself.
+        Before ``serve`` there is nothing to drain: the report is all zeros, and a later
+        ``serve`` raises.
+        """
+        if threading.get_ident() in [worker.thread_id for worker in self._workers]:
+            raise ValidationError("drain", "called from inside a handler")
+        if timeout_ms <= 0:
+            self.close()
+            return ShutdownReport()
+        report = self._drain(timeout_ms)
+        self._wake.set()
+        return report
+
+    def _drain(self, timeout_ms: int) -> ShutdownReport:
+        with self._lock:
+            self._drained = True
+            workers = list(self._workers)
+        # The listeners close once no worker needs what waits in their queues.
+        left = threading.Semaphore(0)
+        reports = [worker.drain(timeout_ms, left.release) for worker in workers]
+        for report in reports:
+            if not report.done():
+                left.acquire(timeout=timeout_ms / 1000)
+        for listener in self._listeners:
+            listener.close()
+        found = [_wait_for(report, timeout_ms / 1000 + _LATE_SECONDS) for report in reports]
+        return ShutdownReport(
+            drained=sum(report.drained for report in found),
+            timed_out=sum(report.timed_out for report in found),
+            in_flight_at_deadline=sum(report.in_flight_at_deadline for report in found),
+            crashed=sum(report.crashed for report in found),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "serving" if self._serving else "bound"
+        return f"<HttpServer {', '.join(map(str, self.local_addrs()))} {state}>"
+
+
+def _stack(thread: threading.Thread) -> str:
+    """Where *thread* is now, innermost first, in one line."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    frames = traceback.extract_stack(frame) if frame is not None else []
+    return " < ".join(f"{f.filename}:{f.lineno} in {f.name}" for f in reversed(frames[-4:]))
+
+
+def _wait_for(report: Future[ShutdownReport], seconds: float) -> ShutdownReport:
+    try:
+        return report.result(seconds)
+    except TimeoutError:
+        # Inside a handler that takes no end; the worker goes with the process.
+        return ShutdownReport(timed_out=1, in_flight_at_deadline=1)

@@ -1,0 +1,302 @@
+"""One worker of a server: a reactor, a timer wheel, its connections, and the loop that runs them.
+
+Everything here belongs to the thread inside ``run``, but for ``post``, which any thread may call.
+Workers share nothing; several of one server only listen at the same sockets.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from flare.http.cancel import CancelReason
+from flare.http.request import Request
+from flare.http.response import Response
+from flare.http.server.config import ServerConfig
+from flare.http.server.connection import NEVER_MS, Connection
+from flare.http.server.dispatch import Dispatch, InlineDispatch
+from flare.http.server.h1 import H1Wire
+from flare.http.server.logs import error_log
+from flare.net import SocketAddr
+from flare.runtime.date_cache import DateCache
+from flare.runtime.reactor import INTEREST_READ, WAKEUP_TOKEN, Reactor
+from flare.runtime.report import ShutdownReport
+from flare.runtime.timer_wheel import TimerWheel
+from flare.tcp import TcpListener
+
+__all__ = ["Worker"]
+
+_ACCEPTS = 64  # connections taken for one readiness of a listener
+_ACCEPT_PAUSE_MS = 100  # what a shortage of descriptors pauses accepting for
+_BATCH = 256
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_ACCEPT_AGAIN_TOKEN = 0  # a timer's, never a connection's
+
+
+class Worker:
+    """Serves *handler* on *listeners*, which stay their owner's. ``run`` blocks until ``stop``
+    or the end of a drain, and leaves nothing open."""
+
+    def __init__(
+        self,
+        listeners: list[TcpListener],
+        handler: Callable[[Request], Response],
+        config: ServerConfig,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self.config = config
+        self.clock_ns = time.monotonic_ns
+        self.now_ms = self.clock_ns() // 1_000_000
+        self.reactor = Reactor()
+        self.wheel = TimerWheel(self.now_ms)
+        self.ready: deque[Connection] = deque()
+        self.dispatch: Dispatch = InlineDispatch(handler)
+        self.thread_id = 0
+        self._limits = config.h1_limits()
+        self._date = DateCache()
+        self._date_due_ms = 0
+        self._connections: dict[int, Connection] = {}
+        self._listeners: dict[int, socket.socket] = {}
+        self._shared = shared
+        self._accepting = False
+        self._last_token = 0
+        self._commands: deque[Callable[[], None]] = deque()
+        # Reentrant: a signal handler may drain while the same thread does.
+        self._posting = threading.RLock()  # guards _commands against the end of the loop
+        self._running = True
+        self.ended = False
+        self._drain: Future[ShutdownReport] | None = None
+        self._drain_deadline = NEVER_MS
+        self._draining = 0
+        try:
+            for listener in listeners:
+                # A descriptor of its own: the listener may be closed before the worker is.
+                sock = socket.socket(fileno=os.dup(listener.fileno()))
+                sock.setblocking(False)
+                self._listeners[self._new_token()] = sock
+            self._listen()
+        except BaseException:
+            self._end()
+            raise
+
+    # -- from any thread ----------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End ``run`` and cut every connection off. Safe in a signal handler too."""
+        self._running = False
+        self.reactor.wakeup()
+
+    def drain(
+        self, timeout_ms: int, stopped_accepting: Callable[[], None]
+    ) -> Future[ShutdownReport]:
+        """Stop accepting, let what is begun finish for *timeout_ms*, then end ``run``."""
+        report: Future[ShutdownReport] = Future()
+        if not self._post(lambda: self._begin_drain(timeout_ms, stopped_accepting, report)):
+            stopped_accepting()
+            report.set_result(ShutdownReport())
+        return report
+
+    def _post(self, command: Callable[[], None]) -> bool:
+        """Have *command* called by the loop; whether there is a loop to call it."""
+        with self._posting:
+            if self.ended:
+                return False
+            self._commands.append(command)
+        self.reactor.wakeup()
+        return True
+
+    def abandon(self) -> None:
+        """Free what a worker holds that will never ``run``."""
+        self._end()
+
+    # -- the loop -----------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve. Raises what the loop cannot go on after, a handler's ``SystemExit`` included."""
+        self.thread_id = threading.get_ident()
+        poll, connections = self.reactor._poll_raw, self._connections
+        try:
+            while self._running:
+                batch = poll(self._timeout_ms(), _BATCH)
+                self.read_clock()
+                if self.now_ms >= self._date_due_ms:
+                    self._refresh_date()
+                for token, flags in batch:
+                    connection = connections.get(token)
+                    if connection is not None:
+                        connection.on_event(flags)
+                    elif token == WAKEUP_TOKEN:
+                        self._run_commands()
+                    elif token in self._listeners:
+                        self._accept(token)
+                if self.ready:
+                    for _ in range(len(self.ready)):
+                        self.ready.popleft().resume()
+                self._run_timers()
+                if self._drain is not None and (
+                    not self._connections or self.now_ms >= self._drain_deadline
+                ):
+                    break
+        finally:
+            self._end()
+
+    def read_clock(self) -> None:
+        """Look at the clock; everything else goes by ``now_ms``."""
+        self.now_ms = self.clock_ns() // 1_000_000
+
+    def _timeout_ms(self) -> int:
+        if self.ready or self._commands:
+            return 0
+        due = self.wheel.next_fire_ms()
+        if self._drain_deadline != NEVER_MS:
+            due = self._drain_deadline if due is None else min(due, self._drain_deadline)
+        if due is None:
+            return -1
+        return max(0, due - self.clock_ns() // 1_000_000 + 1)
+
+    def _run_timers(self) -> None:
+        due = self.wheel.next_fire_ms()
+        if due is None or due > self.now_ms:
+            return
+        for token in self.wheel.advance(self.now_ms):
+            connection = self._connections.get(token)
+            if connection is not None:
+                connection.on_timer()
+            elif token == _ACCEPT_AGAIN_TOKEN:
+                self._listen()
+
+    def _refresh_date(self) -> None:
+        self._date.refresh()
+        self._date_due_ms = self.now_ms + 1000 - int(time.time() * 1000) % 1000
+
+    def _run_commands(self) -> None:
+        while self._commands:
+            self._commands.popleft()()
+
+    # -- accepting ----------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        if self._accepting or self._drain is not None or not self._running:
+            return
+        self._accepting = True
+        for token, sock in self._listeners.items():
+            if self._shared:
+                self.reactor.register_exclusive(sock, token, INTEREST_READ)
+            else:
+                self.reactor.register(sock, token, INTEREST_READ)
+
+    def _stop_listening(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for sock in self._listeners.values():
+                self.reactor.unregister(sock)
+
+    def _close_listeners(self) -> None:
+        self._stop_listening()
+        for sock in self._listeners.values():
+            sock.close()
+        self._listeners.clear()
+
+    def _accept(self, token: int) -> None:
+        """Take the connections that wait, a turn's worth; never more than may be open."""
+        sock = self._listeners[token]
+        limit = self.config.max_connections
+        for _ in range(_ACCEPTS):
+            if limit and len(self._connections) >= limit:
+                self._stop_listening()
+                return
+            try:
+                accepted, address = sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno == errno.ECONNABORTED:
+                    continue
+                if error.errno not in _SHORTAGES:
+                    raise
+                # What waits would be reported over and over: look away for a while.
+                error_log.error("cannot accept for now: %s", error)
+                self._stop_listening()
+                self.wheel.schedule(
+                    self.now_ms - self.wheel.now_ms() + _ACCEPT_PAUSE_MS, _ACCEPT_AGAIN_TOKEN
+                )
+                return
+            self._adopt(accepted, SocketAddr.from_sockaddr(address))
+
+    def _adopt(self, sock: socket.socket, peer: SocketAddr) -> None:
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wire = H1Wire(self.config, self._limits, self._date, peer)
+            connection = Connection(self, sock, self._new_token(), wire, peer)
+            self.reactor.register(sock, connection.token, INTEREST_READ)
+        except OSError as error:  # gone already, or no memory for it
+            error_log.info("%s: dropped at once: %s", peer, error)
+            sock.close()
+            return
+        self._connections[connection.token] = connection
+        idle = self.config.idle_timeout_ms
+        connection.set_deadline(self.now_ms + idle if idle else NEVER_MS)
+        if self._drain is not None:
+            connection.drain()
+
+    def _new_token(self) -> int:
+        # Never a descriptor, and never one used before: an event of a connection that is gone
+        # must not reach the one that has its number now.
+        self._last_token += 1
+        return self._last_token
+
+    def forget(self, connection: Connection) -> None:
+        """*connection* has closed."""
+        del self._connections[connection.token]
+        limit = self.config.max_connections
+        if limit and not self._accepting and len(self._connections) < limit:
+            self._listen()
+
+    # -- the end ------------------------------------------------------------------------
+
+    def _begin_drain(
+        self, timeout_ms: int, stopped_accepting: Callable[[], None], report: Future[ShutdownReport]
+    ) -> None:
+        if self._drain is not None:
+            self._drain.add_done_callback(lambda done: report.set_result(done.result()))
+            stopped_accepting()
+            return
+        # Whoever the kernel has completed a connection with was told it is served.
+        if self._accepting:
+            for token in list(self._listeners):
+                self._accept(token)
+        self._close_listeners()
+        stopped_accepting()
+        self._drain = report
+        self._drain_deadline = self.now_ms + timeout_ms
+        self._draining = len(self._connections)
+        for connection in list(self._connections.values()):
+            connection.drain()
+
+    def _end(self) -> None:
+        self._running = False
+        self._close_listeners()
+        left = len(self._connections)
+        for connection in list(self._connections.values()):
+            connection.close(CancelReason.SHUTDOWN)
+        self.dispatch.close()
+        with self._posting:
+            self.ended = True
+        # A drain that came too late to begin ends here, with nothing left to wait for.
+        self._run_commands()
+        if self._drain is not None:
+            cut = min(left, self._draining)
+            self._drain.set_result(
+                ShutdownReport(
+                    drained=self._draining - cut, timed_out=cut, in_flight_at_deadline=cut
+                )
+            )
+        self.reactor.close()

@@ -1,0 +1,1 @@
+"""Help for testing programs built on flare."""

@@ -1,0 +1,1 @@
+"""Fuzz harnesses, one for each parser. ``python -m fuzz.run``."""
