@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,12 @@ class IoError(OSError):
 
 
 class NetworkError(OSError):
-    """A network operation failed. ``code`` is the errno, or 0 where the cause is no system call."""
+    """A network operation failed. ``code`` is the errno, or 0 where the cause is no system call.
+
+    ``attempts`` are the errors of every address tried, where there were several.
+    """
+
+    attempts: Sequence[OSError] = ()
 
     def __init__(self, message: str, code: int = 0) -> None:
         if code:

@@ -1,7 +1,7 @@
 """Host names to addresses, by the system's resolver, with a cache and with a way to give up."""
 
-from flare.dns._cache import DnsCache
-from flare.dns._lookup import (
+from flare.dns.cache import DnsCache
+from flare.dns.lookup import (
     order_happy_eyeballs,
     resolve,
     resolve_async,

@@ -9,12 +9,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from flare.errors import ValidationError
-from flare.http.handler import DispatchMode, HandlerLike, as_handler_function, check_dispatch
+from flare.http.handler import (
+    DispatchMode,
+    HandlerFunction,
+    HandlerLike,
+    as_handler_function,
+    check_dispatch,
+)
 
-__all__ = ["BadPath", "Match", "Node", "Route", "RouteListing", "path_segments", "split_pattern"]
+if TYPE_CHECKING:
+    from flare.http.request import Request
+    from flare.http.response import Response
+
+__all__ = [
+    "BadPath",
+    "Match",
+    "Node",
+    "Route",
+    "RouteListing",
+    "check_method",
+    "path_segments",
+    "split_pattern",
+]
 
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _METHODS = frozenset("GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
@@ -129,18 +148,40 @@ class Route:
 
 
 class Match:
-    """What a request led to: ``key`` is the route, or whoever else answers; ``params`` what its
-    path captured. ``serve`` answers the request that was matched, once."""
+    """Where a request leads: ``target`` is the ``Route``, or whoever else answers it.
 
-    __slots__ = ("function", "key", "params")
+    ``params`` is what the path captured; ``request`` the request as a mounted handler sees it,
+    else ``None``. Good for the one request that was matched.
+    """
 
-    def __init__(self, key: object, function: Any, params: dict[str, str] | None = None) -> None:
-        self.key = key
+    __slots__ = ("function", "params", "request", "target")
+
+    def __init__(
+        self,
+        target: object,
+        function: HandlerFunction,
+        params: dict[str, str] | None = None,
+        request: Request | None = None,
+    ) -> None:
+        self.target = target
         self.function = function
         self.params = params
+        self.request = request
+
+    def serve(self, req: Request) -> Response:
+        """Answer *req*, the request this was made for."""
+        if self.request is not None:
+            return self.function(self.request)
+        params = self.params
+        if params is not None:
+            if req._params is None:
+                req._params = params
+            else:
+                req._params.update(params)
+        return self.function(req)
 
     def __repr__(self) -> str:
-        return f"<Match {self.key!r}>"
+        return f"<Match {self.target!r}>"
 
 
 def check_method(method: str) -> None:

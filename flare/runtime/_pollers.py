@@ -216,6 +216,7 @@ class KqueuePoller:
         self._select = module
         self._waker = waker
         self._interests: dict[int, int] = {}
+        self._oneshot: set[int] = set()
         self.tokens = {waker.fd: WAKEUP_TOKEN}
         self._kqueue = module.kqueue()
         self._control(waker.fd, module.KQ_FILTER_READ, module.KQ_EV_ADD)
@@ -227,12 +228,15 @@ class KqueuePoller:
     def _set(self, fd: int, interest: int) -> None:
         names = self._select
         before = self._interests.get(fd, 0)
+        if fd in self._oneshot:  # adding again would not take the one shot off
+            self._oneshot.discard(fd)
+            self._delete(fd, names.KQ_FILTER_READ)
+            before = 0
         for bit, kind in (
             (INTEREST_READ, names.KQ_FILTER_READ),
             (INTEREST_WRITE, names.KQ_FILTER_WRITE),
         ):
             if interest & bit:
-                # Added again even where it was there: arm_oneshot_hup may have changed it.
                 self._control(fd, kind, names.KQ_EV_ADD)
             elif before & bit:
                 self._delete(fd, kind)
@@ -270,10 +274,12 @@ class KqueuePoller:
             names.KQ_NOTE_LOWAT,
             2**31 - 1,
         )
-        self._interests[fd] = INTEREST_READ
+        self._oneshot.add(fd)
+        self._interests[fd] = 0
 
     def remove(self, fd: int) -> None:
         self._interests.pop(fd, None)
+        self._oneshot.discard(fd)
         self._delete(fd, self._select.KQ_FILTER_READ)
         self._delete(fd, self._select.KQ_FILTER_WRITE)
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from flare.dns import order_happy_eyeballs, resolve
-from flare.dns._lookup import start_lookup
+from flare.dns.lookup import start_lookup
 from flare.errors import (
     ConnectionRefused,
     ConnectionReset,

@@ -50,20 +50,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def listening(ip: str, port: int = 0, backlog: int = 16) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((ip, port))
-        sock.listen(backlog)
+def listening(ip: str) -> Iterator[socket.socket]:
+    with reserved(ip) as (_, (sock,)):
+        sock.listen()
         yield sock
 
 
 @contextmanager
-def black_hole(ip: str, port: int = 0) -> Iterator[int]:
-    """A port that answers nobody: its queue is full and stays so."""
+def filled(server: socket.socket) -> Iterator[None]:
+    """Make a bound socket answer nobody: its queue is full and stays so."""
+    server.listen(0)
     with ExitStack() as stack:
-        server = stack.enter_context(listening(ip, port, 0))
         for _ in range(64):
             filler = stack.enter_context(socket.socket(server.family, socket.SOCK_STREAM))
             filler.settimeout(0.05)
@@ -73,7 +70,14 @@ def black_hole(ip: str, port: int = 0) -> Iterator[int]:
                 break
         else:
             pytest.skip("this system's listen queue does not fill up")
-        yield server.getsockname()[1]
+        yield
+
+
+@contextmanager
+def black_hole(ip: str) -> Iterator[int]:
+    """A port that answers nobody."""
+    with reserved(ip) as (port, (server,)), filled(server):
+        yield port
 
 
 @contextmanager
@@ -107,16 +111,10 @@ def test_v6_refused_v4_alive(names: Callable[..., None]) -> None:
 
 def test_v6_silent_v4_alive(names: Callable[..., None], quick: None) -> None:
     names("127.0.0.1", "::1")
-    with reserved("127.0.0.1") as (port, (v4,)):
+    with reserved("127.0.0.1", "::1") as (port, (v4, v6)):
         v4.listen()
-        try:
-            hole = black_hole("::1", port)
-            with hole, TcpStream.connect("two.test", port) as stream:
-                assert stream.peer_addr() == SocketAddr.localhost(port)
-        except OSError as exc:
-            if exc.errno != errno.EADDRINUSE:
-                raise
-            pytest.skip("the port was taken at ::1")
+        with filled(v6), TcpStream.connect("two.test", port) as stream:
+            assert stream.peer_addr() == SocketAddr.localhost(port)
 
 
 def test_v6_is_tried_first(names: Callable[..., None]) -> None:
@@ -143,20 +141,20 @@ def test_a_later_address_wins_and_the_losers_are_closed(
         black_hole("127.0.0.1") as silent,
         black_hole("::1") as silent6,
         reserved("::1") as (dead, _),
+        listening("127.0.0.1") as server,
     ):
-        with listening("127.0.0.1") as server:
-            alive = SocketAddr.from_sockaddr(server.getsockname())
-            addrs = [
-                SocketAddr.localhost(silent),
-                SocketAddr.localhost_v6(dead),
-                SocketAddr.localhost_v6(silent6),
-                alive,
-            ]
-            raw, winner = connect.connect_any(addrs, 0, "four")
-            with raw:
-                assert winner == alive
-                assert [sock.closed for sock in opened] == [True, True, True, False]
-                assert raw.sock.gettimeout() is None
+        alive = SocketAddr.from_sockaddr(server.getsockname())
+        addrs = [
+            SocketAddr.localhost(silent),
+            SocketAddr.localhost_v6(dead),
+            SocketAddr.localhost_v6(silent6),
+            alive,
+        ]
+        raw, winner = connect.connect_any(addrs, 0, "four")
+        with raw:
+            assert winner == alive
+            assert [sock.closed for sock in opened] == [True, True, True, False]
+            assert raw.sock.gettimeout() is None
 
 
 def test_all_refused_is_refused_with_the_attempts(names: Callable[..., None]) -> None:
@@ -173,10 +171,11 @@ def test_all_refused_is_refused_with_the_attempts(names: Callable[..., None]) ->
 
 
 def test_different_failures_are_a_network_error() -> None:
-    with reserved("127.0.0.1") as (port, _), pytest.raises(NetworkError) as caught:
-        # A v4 broadcast address cannot be connected to: EACCES or ENETUNREACH.
+    with reserved("127.0.0.1") as (port, _):
+        # TCP cannot connect to a broadcast address: EACCES or ENETUNREACH.
         addrs = [SocketAddr("255.255.255.255", port), SocketAddr.localhost(port)]
-        connect.connect_any(addrs, 5000, "mixed:1")
+        with pytest.raises(NetworkError) as caught:
+            connect.connect_any(addrs, 5000, "mixed:1")
     assert type(caught.value) is NetworkError
     assert caught.value.code == 0
     assert caught.value.message == (

@@ -13,10 +13,9 @@ from time import monotonic
 from typing import Any
 
 from flare.errors import ConnectionTimeout, Timeout, ValidationError
+from flare.net.raw_socket import MAX_TIMEOUT_MS
 
 __all__ = ["CallTimeout", "Clock", "ConnectTimeout", "Timeouts", "slack_ms"]
-
-_MAX_MS = 2**31 - 1
 
 
 def slack_ms(ms: int) -> int:
@@ -124,15 +123,15 @@ def _checked(name: str, ms: int | None, default: int = 0) -> int:
         return default
     if not isinstance(ms, int) or isinstance(ms, bool):
         raise ValidationError(name, f"must be whole milliseconds, got {ms!r}")
-    if not 0 <= ms <= _MAX_MS:
-        raise ValidationError(name, f"must be 0 (no limit) to {_MAX_MS}, got {ms}")
+    if not 0 <= ms <= MAX_TIMEOUT_MS:
+        raise ValidationError(name, f"must be 0 (no limit) to {MAX_TIMEOUT_MS}, got {ms}")
     return ms
 
 
 def _to_ms(seconds: float) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise ValidationError("timeout", f"must be seconds, or (connect, read), got {seconds!r}")
-    if not 0 <= seconds <= _MAX_MS / 1000:
+    if not 0 <= seconds <= MAX_TIMEOUT_MS / 1000:
         raise ValidationError("timeout", f"must be 0 (no limit) or more seconds, got {seconds!r}")
     return math.ceil(seconds * 1000)
 

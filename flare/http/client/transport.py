@@ -9,6 +9,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import Protocol, runtime_checkable
 
+from flare.net.raw_socket import MAX_TIMEOUT_MS
+
 __all__ = ["Stream", "TcpTransport", "Transport"]
 
 
@@ -17,13 +19,14 @@ class Stream(Protocol):
 
     ``read`` waits for at most *n* bytes (``b""`` is the end) and ``write`` returns how many were
     taken; both raise ``flare.Timeout`` when the time set for a wait is up, or at once in
-    non-blocking mode. A stream that also has ``fileno()`` is watched for an early answer while
-    a large request goes out, and for a silent end while it is kept.
+    non-blocking mode. A stream with a descriptor is watched for an early answer while a large
+    request goes out, and for a silent end while it is kept; one without has ``fileno()`` -1.
     """
 
     def read(self, n: int, /) -> bytes: ...
     def write(self, data: bytes | memoryview, /) -> int: ...
     def close(self) -> None: ...
+    def fileno(self) -> int: ...
     def set_recv_timeout(self, ms: int, /) -> None: ...
     def set_send_timeout(self, ms: int, /) -> None: ...
     def set_nonblocking(self, enabled: bool, /) -> None: ...
@@ -50,5 +53,5 @@ class TcpTransport:
         from flare.tcp import TcpStream
 
         if deadline is None:
-            return TcpStream.connect(host, port, 0)
+            return TcpStream.connect(host, port, MAX_TIMEOUT_MS)
         return TcpStream.connect(host, port, max(1, int((deadline - monotonic()) * 1000)))

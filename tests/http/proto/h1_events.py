@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+import pytest
 
 from flare.http.proto.decoder import (
     RESPONSE_LENIENCY,
@@ -49,7 +52,7 @@ def byte_by_byte(data: bytes) -> Iterator[bytes]:
 
 def cut_at(data: bytes, places: Iterable[int]) -> list[bytes]:
     borders = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(borders, borders[1:], strict=False) if b > a]
+    return [data[a:b] for a, b in itertools.pairwise(borders) if b > a]
 
 
 def _note_request(head: RequestHead) -> dict[str, Any]:
@@ -158,10 +161,7 @@ def _stays_failed(decoder: RequestDecoder | ResponseDecoder, error: HttpParseErr
     for more in (b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 204 x\r\n\r\n"):
         decoder.receive(more)
         for _ in range(2):
-            try:
-                event = decoder.next_event()
-            except HttpParseError as again:
-                assert again == error
-                assert (again.status, again.detail) == (error.status, error.detail)
-            else:
-                raise AssertionError(f"{event!r} after {error}")
+            with pytest.raises(HttpParseError) as again:
+                decoder.next_event()
+            assert again.value.args == error.args
+            assert again.value.status == error.status

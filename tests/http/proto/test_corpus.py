@@ -30,14 +30,22 @@ GOOD_RESPONSE = b"HTTP/1.1 202 Good\r\nContent-Length: 2\r\n\r\nok"
 RANDOM_CUTS = 6
 
 
-def corpus(kind):
-    for path in sorted((CORPUS / kind).glob("*/*.http")):
-        yield pytest.param(path, id=f"{path.parent.name}-{path.stem}")
+def twin_of(path):
+    return json.loads(path.with_suffix(".json").read_text())
+
+
+def corpus(*without):
+    """The files whose twins have none of these keys."""
+    return [
+        pytest.param(path, id=f"{path.parts[-3]}-{path.parent.name}-{path.stem}")
+        for path in sorted(CORPUS.rglob("*.http"))
+        if not any(key in twin_of(path) for key in without)
+    ]
 
 
 def read(path, *, front=b"", behind=b"", cut=lambda data: [data]):
     """What the decoder makes of the file and its neighbours, and what its twin says."""
-    twin = json.loads(path.with_suffix(".json").read_text())
+    twin = twin_of(path)
     data = front + path.read_bytes() + behind
     limits = twin.get("limits", {})
     eof = twin.get("eof", False)
@@ -74,42 +82,31 @@ def assert_as_expected(twin, result, *, front=0, behind=0):
     assert [message["body"] for message in good] == ["ok"] * len(good)
 
 
-@pytest.fixture(params=[*corpus("requests"), *corpus("responses")])
-def path(request):
-    return request.param
-
-
+@pytest.mark.parametrize("path", corpus())
 def test_a_message_read_whole_is_as_its_twin_says(path):
     assert_as_expected(*read(path))
 
 
-def test_a_message_read_byte_by_byte_is_as_its_twin_says(path):
+@pytest.mark.parametrize("path", corpus())
+def test_a_message_read_in_any_pieces_is_as_its_twin_says(path):
     assert_as_expected(*read(path, cut=byte_by_byte))
-
-
-def test_a_message_cut_anywhere_is_as_its_twin_says(path):
     draw = random.Random(path.stem)
     for _ in range(RANDOM_CUTS):
         places = [draw.randrange(1 << 20) for _ in range(draw.randrange(1, 8))]
         assert_as_expected(*read(path, cut=lambda data, places=places: cut_at(data, places)))
 
 
-def test_a_message_behind_a_good_one_is_as_its_twin_says(path):
-    twin = json.loads(path.with_suffix(".json").read_text())
-    if twin.get("only_first"):
-        pytest.skip("means something else behind another message")
-    for cut in (lambda data: [data], byte_by_byte):
-        assert_as_expected(*read(path, front=neighbour(path), cut=cut), front=1)
+@pytest.mark.parametrize("cut", [lambda data: [data], byte_by_byte], ids=["whole", "bytes"])
+@pytest.mark.parametrize("path", corpus("only_first"))
+def test_a_message_behind_a_good_one_is_as_its_twin_says(path, cut):
+    assert_as_expected(*read(path, front=neighbour(path), cut=cut), front=1)
 
 
-def test_a_good_message_behind_is_read_after_a_valid_one_only(path):
-    twin = json.loads(path.with_suffix(".json").read_text())
-    if twin.get("eof"):
-        pytest.skip("ends with its connection")
-    valid = isinstance(twin["expected"], list)
-    for cut in (lambda data: [data], byte_by_byte):
-        result = read(path, behind=neighbour(path), cut=cut)
-        assert_as_expected(*result, behind=1 if valid else 0)
+@pytest.mark.parametrize("cut", [lambda data: [data], byte_by_byte], ids=["whole", "bytes"])
+@pytest.mark.parametrize("path", corpus("eof"))
+def test_a_good_message_behind_is_read_after_a_valid_one_only(path, cut):
+    valid = isinstance(twin_of(path)["expected"], list)
+    assert_as_expected(*read(path, behind=neighbour(path), cut=cut), behind=1 if valid else 0)
 
 
 def test_every_file_has_its_twin():
@@ -123,7 +120,7 @@ def test_every_leniency_is_shown_accepting_what_strictness_refuses():
     accepting = {
         flag
         for path in (CORPUS / "requests/valid").glob("*.http")
-        for flag in json.loads(path.with_suffix(".json").read_text()).get("leniency", ())
+        for flag in twin_of(path).get("leniency", ())
         if path.read_bytes() in refused
     }
     assert accepting == set(H1LeniencyConfig.__dataclass_fields__)

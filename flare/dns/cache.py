@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 
-from flare.dns._lookup import CancelToken, host_key, order_happy_eyeballs, resolve, resolve_async
+from flare.dns.lookup import CancelToken, host_key, order_happy_eyeballs, resolve, resolve_async
 from flare.errors import ValidationError
 from flare.net import IpAddr
 

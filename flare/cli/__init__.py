@@ -1,0 +1,105 @@
+"""The command line: ``demo``, ``serve`` and ``get``.
+
+Each is one module with a ``run(arguments)`` that returns the exit code: 0 for done, 1 for a
+network that did not do it, 2 for a command that cannot be meant, with one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from flare._version import __version__
+
+__all__ = ["CommandError", "main"]
+
+
+class CommandError(Exception):
+    """The command cannot be carried out as given; its text is the one line the user gets."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line *argv* (default: this process's) and return the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except CommandError as error:
+        print(f"flare: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has enough of it.
+        sys.stdout = None
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="flare", description="HTTP for plain blocking Python.")
+    parser.add_argument("--version", action="version", version=f"flare {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(commands.add_parser("demo", help="serve a small application and fetch from it"))
+    _add_serve(commands.add_parser("serve", help="serve a handler of yours"))
+    _add_get(commands.add_parser("get", help="fetch a URL"))
+    return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    parser.add_argument("--port", type=int, default=8080, help="default: %(default)s; 0 picks one")
+    parser.add_argument("--once", action="store_true", help="stop after the table")
+    parser.set_defaults(run=_run_demo)
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("app", metavar="module:handler", help="where the handler is")
+    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    parser.add_argument("--port", type=int, default=8000, help="default: %(default)s; 0 picks one")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="event loops, each a thread; default: %(default)s"
+    )
+    parser.add_argument("--reload", action="store_true", help="start anew when a .py file changes")
+    parser.add_argument("--access-log", action="store_true", help="a line a request on stdout")
+    parser.add_argument("--fd", type=int, help="serve on this inherited listening socket")
+    parser.set_defaults(run=_run_serve)
+
+
+def _add_get(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL")
+    parser.add_argument("-i", "--include", action="store_true", help="print the head as well")
+    parser.add_argument("-X", "--request", metavar="METHOD", help="default: GET, or POST with -d")
+    parser.add_argument("-d", "--data", help="the body; @FILE reads it from a file, @- from stdin")
+    parser.add_argument(
+        "-H", "--header", action="append", default=[], metavar="'NAME: VALUE'", help="repeatable"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="default: %(default)s"
+    )
+    parser.set_defaults(run=_run_get)
+
+
+# Imported on use: one command does not pay for the others.
+
+
+def _run_demo(arguments: argparse.Namespace) -> int:
+    from flare.cli import demo
+
+    return demo.run(arguments)
+
+
+def _run_serve(arguments: argparse.Namespace) -> int:
+    if arguments.reload:
+        from flare.cli import reload
+
+        return reload.run(arguments)
+    from flare.cli import serve
+
+    return serve.run(arguments)
+
+
+def _run_get(arguments: argparse.Namespace) -> int:
+    from flare.cli import get
+
+    return get.run(arguments)

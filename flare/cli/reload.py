@@ -1,0 +1,113 @@
+"""``flare serve --reload``: serve in a child, and start a new one when a file changes.
+
+The socket stays with this process, which hands it to each child in turn: while one child is gone
+and the next one is not ready yet, connections wait instead of being refused. A child that cannot
+start (a syntax error, say) has said why; the next change starts another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from flare.cli import serve
+
+__all__ = ["run", "snapshot"]
+
+_LOOK_SECONDS = 0.25
+_MAX_FILES = 10_000
+_LEAVE_SECONDS = 10.0
+_SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist"})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve and watch the ``.py`` files below the current folder, until Ctrl-C or SIGTERM."""
+    with serve.bind(arguments.host, arguments.port) as listener:
+        command = [sys.executable, "-m", "flare", "serve", arguments.app]
+        command += ["--fd", str(listener.fileno()), "--workers", str(arguments.workers)]
+        if arguments.access_log:
+            command.append("--access-log")
+        stop = _Stop()
+        with stop:
+            while not stop.asked:
+                child = subprocess.Popen(command, pass_fds=[listener.fileno()])
+                try:
+                    changed = _wait_for_change(stop)
+                finally:
+                    _end(child)
+                if changed:
+                    print(f"flare: {changed} changed, starting anew", flush=True)
+    return 0
+
+
+class _Stop:
+    """SIGINT and SIGTERM as a flag, while it is entered."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+    def __enter__(self) -> None:
+        self._before = [signal.signal(n, self._ask) for n in (signal.SIGINT, signal.SIGTERM)]
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), self._before, strict=True):
+            signal.signal(number, handler)
+
+
+def _wait_for_change(stop: _Stop) -> str:
+    """The file that changed, or ``""`` where the end was asked for."""
+    before = snapshot(".")
+    while not stop.asked:
+        time.sleep(_LOOK_SECONDS)
+        now = snapshot(".")
+        if now != before:
+            changed = {path for path, _ in now.items() ^ before.items()}
+            return os.path.relpath(min(changed))
+    return ""
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Let the child drain; end it where it does not."""
+    if child.poll() is None:
+        child.terminate()
+    try:
+        child.wait(_LEAVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def snapshot(folder: str) -> dict[str, tuple[int, int]]:
+    """The ``.py`` files below *folder*, at most 10,000: path to (mtime in ns, size)."""
+    found: dict[str, tuple[int, int]] = {}
+    for entry in _python_files(folder):
+        try:
+            status = entry.stat()
+        except OSError:  # gone between the listing and the look
+            continue
+        found[entry.path] = (status.st_mtime_ns, status.st_size)
+        if len(found) >= _MAX_FILES:
+            break
+    return found
+
+
+def _python_files(folder: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            if not entry.name.startswith(".") and entry.name not in _SKIPPED:
+                yield from _python_files(entry.path)
+        elif entry.name.endswith(".py"):
+            yield entry

@@ -1,0 +1,342 @@
+"""One HTTP/1.1 connection: requests out, responses in, one after the other (RFC 9112).
+
+The thin I/O round ``ResponseDecoder``. An exchange goes ``exchange`` (the request, and the final
+response head), then ``read_body`` until ``b""``; after that ``reusable`` says whether another one
+may follow. Whatever fails closes the connection.
+
+A request goes out in one write with its body where that is small. A larger one is sent without
+blocking, while the other direction is watched: a server that has its answer ready may stop
+reading (RFC 9112 section 9.5), and its answer is then taken instead of an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+from typing import NoReturn
+
+from flare.errors import BrokenPipe, ConnectionReset, NetworkError, Timeout
+from flare.http.client.content import INLINE_BYTES, Content
+from flare.http.client.timeouts import Clock, slack_ms
+from flare.http.client.transport import Stream
+from flare.http.errors import HttpProtocolError
+from flare.http.proto.decoder import EndOfMessage, ResponseDecoder
+from flare.http.proto.errors import HttpParseError
+from flare.http.proto.fields import FieldBlock
+from flare.http.proto.framing import UNTIL_CLOSE
+from flare.http.proto.h1_leniency import H1LeniencyConfig
+from flare.http.proto.heads import H1Limits, ResponseHead
+
+__all__ = ["READ_BYTES", "H1Connection", "response_limits"]
+
+READ_BYTES = 256 * 1024
+"""The most that is read at once, and so the most a download holds of its body."""
+
+_HEAD_READ_BYTES = 64 * 1024
+_READABLE = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+def response_limits(max_body_bytes: int | None) -> H1Limits:
+    """What a response may be: a head of 64 KiB and 256 fields, a body of *max_body_bytes*.
+
+    Bare LFs and folded lines are read (RFC 9112 sections 2.2 and 5.2).
+    """
+    return H1Limits(
+        max_header_size=64 * 1024,
+        max_body_size=max_body_bytes,
+        max_fields=256,
+        h1_leniency=H1LeniencyConfig(allow_lf_only_line_endings=True, allow_obs_fold=True),
+    )
+
+
+class H1Connection:
+    """A connection to *peer* (``host:port``) over *stream*, which it owns.
+
+    For one thread at a time. ``sent`` and ``answered`` tell, after a failure, whether any byte of
+    the request went out and any of the response came in.
+    """
+
+    __slots__ = (
+        "_complete",
+        "_decoder",
+        "_keep_alive",
+        "_poller",
+        "_recv_ms",
+        "_send_ms",
+        "_stream",
+        "answered",
+        "closed",
+        "generation",
+        "idle_since",
+        "peer",
+        "sent",
+        "trailers",
+        "used",
+    )
+
+    def __init__(self, stream: Stream, peer: str, limits: H1Limits) -> None:
+        self._stream = stream
+        self._decoder = ResponseDecoder(limits)
+        self._recv_ms = 0
+        self._send_ms = 0
+        self._complete = True
+        self._keep_alive = True
+        self._poller: select.poll | None = None
+        fd = stream.fileno()
+        if fd >= 0:
+            self._poller = select.poll()
+            self._poller.register(fd, select.POLLIN)
+        self.peer = peer
+        self.sent = False
+        self.answered = False
+        self.closed = False
+        self.used = 0
+        self.trailers: FieldBlock | None = None
+        self.idle_since = 0.0
+        self.generation = 0
+
+    def is_stale(self) -> bool:
+        """Whether an idle connection has ended, or has bytes nobody asked for."""
+        return self._poller is not None and bool(self._poller.poll(0))
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the last exchange is over and left the connection fit for another."""
+        return (
+            self._complete
+            and self._keep_alive
+            and not self.closed
+            and not self._decoder.buffered
+        )
+
+    def close(self) -> None:
+        """Close the stream. Idempotent."""
+        self.closed = True
+        try:
+            self._stream.close()
+        except OSError:
+            pass  # given up anyway, and no caller could do more about it
+
+    def exchange(
+        self, method: str, head: bytes, content: Content, clock: Clock, *, upgrade: bool = False
+    ) -> ResponseHead:
+        """Send a request and wait for the final response head; interim ones are skipped.
+
+        *head* is the whole head; *upgrade* says that it asks for one, so that a 101 is an answer.
+        Blocks until then, or *clock* ends it. Raises ``CallTimeout``, ``HttpProtocolError``,
+        ``ConnectionReset``, ``BrokenPipe`` or another ``NetworkError``, or whatever the source of
+        the body raised; the connection is closed then.
+        """
+        self.sent = self.answered = self._complete = False
+        self.trailers = None
+        self.used += 1
+        self._decoder.expect(method)
+        try:
+            answer = self._send(head, content, clock)
+            early = answer is not None
+            if answer is None:
+                answer = self._read_head(clock)
+            if answer.status == 101 and not upgrade:
+                raise HttpProtocolError(f"101 without being asked for, from {self.peer}")
+        except BaseException:
+            self.close()
+            raise
+        self._keep_alive = (
+            answer.keep_alive
+            and not early
+            and answer.framing.kind != UNTIL_CLOSE
+            and answer.status != 101
+        )
+        return answer
+
+    def read_body(self, n: int, clock: Clock) -> bytes:
+        """The next bytes of the body, about *n* at most; ``b""`` at its end, where ``trailers``
+        is set. Blocks and raises as ``exchange``; a body that ends early is
+        ``HttpProtocolError``."""
+        decoder = self._decoder
+        try:
+            while not self._complete:
+                event = decoder.next_event()
+                if event is None:
+                    self._receive(n, clock, "reading the body")
+                elif isinstance(event, bytes):
+                    return event
+                elif isinstance(event, EndOfMessage):
+                    self.trailers = event.trailers
+                    self._complete = True
+        except HttpParseError as exc:
+            self.close()
+            raise self._protocol_error(exc, "in the body") from exc
+        except BaseException:
+            self.close()
+            raise
+        return b""
+
+    def _read_head(self, clock: Clock) -> ResponseHead:
+        decoder = self._decoder
+        try:
+            while True:
+                self._receive(_HEAD_READ_BYTES, clock, "waiting for the response")
+                while (event := decoder.next_event()) is not None:
+                    assert isinstance(event, ResponseHead)
+                    if event.status >= 200 or event.status == 101:
+                        return event
+        except HttpParseError as exc:
+            raise self._protocol_error(exc, "waiting for the response") from exc
+
+    def _receive(self, n: int, clock: Clock, doing: str) -> None:
+        """Wait for bytes, or for the end, and hand them to the decoder."""
+        limit = clock.limits.read
+        want = clock.wait_ms(limit, doing, self.peer)
+        timeout = _socket_timeout(self._recv_ms, want, limit)
+        if timeout != self._recv_ms:
+            self._stream.set_recv_timeout(timeout)
+            self._recv_ms = timeout
+        try:
+            data = self._stream.read(n)
+        except Timeout as exc:
+            raise clock.wait_error("read", limit, want, self.peer, doing) from exc
+        except NetworkError as exc:
+            self._fail(exc, doing)
+        if data:
+            self.answered = True
+            self._decoder.receive(data)
+        else:
+            self._decoder.receive_eof()
+
+    def _send(self, head: bytes, content: Content, clock: Clock) -> ResponseHead | None:
+        """Send the request; the response head where it came before the end of that."""
+        small = content.source is None and len(content.data) <= INLINE_BYTES
+        first = head + content.data if small and content.data else head
+        limit = clock.limits.write
+        want = clock.wait_ms(limit, "sending", self.peer)
+        timeout = _socket_timeout(self._send_ms, want, limit)
+        if timeout != self._send_ms:
+            self._stream.set_send_timeout(timeout)
+            self._send_ms = timeout
+        try:
+            count = self._stream.write(first)
+        except Timeout as exc:
+            raise clock.wait_error("write", limit, want, self.peer, "sending") from exc
+        except (BrokenPipe, ConnectionReset) as exc:
+            if self.used > 1:
+                self._fail(exc, "sending the request")
+            return self._answer_after(exc, clock)
+        except NetworkError as exc:
+            self._fail(exc, "sending the request")
+        self.sent = True
+        if small and count == len(first):
+            return None
+        return self._send_rest(memoryview(first)[count:], None if small else content, clock)
+
+    def _send_rest(
+        self, rest: memoryview, content: Content | None, clock: Clock
+    ) -> ResponseHead | None:
+        """Send *rest*, then *content*, while watching for an answer."""
+        watch = None
+        if self._poller is not None:
+            watch = select.poll()
+            watch.register(self._stream.fileno(), select.POLLIN | select.POLLOUT)
+            self._stream.set_nonblocking(True)
+        answer = self._send_piece(rest, watch, clock)
+        if content is not None and answer is None:
+            for piece in content.pieces():
+                answer = self._send_piece(memoryview(piece), watch, clock)
+                if answer is not None:
+                    break
+        if watch is not None:
+            self._stream.set_nonblocking(False)
+        return answer
+
+    def _send_piece(
+        self, view: memoryview, watch: select.poll | None, clock: Clock
+    ) -> ResponseHead | None:
+        while view:
+            limit = clock.limits.write
+            want = clock.wait_ms(limit, "sending", self.peer)
+            if watch is not None:
+                ready = watch.poll(want or None)
+                if ready and ready[0][1] & _READABLE:
+                    answer = self._try_answer()
+                    if answer is not None:
+                        return answer
+                    if not ready[0][1] & select.POLLOUT:
+                        continue
+                elif not ready:
+                    raise clock.wait_error("write", limit, want, self.peer, "sending")
+            try:
+                view = view[self._stream.write(view) :]
+            except Timeout as exc:
+                if watch is None:
+                    raise clock.wait_error("write", limit, want, self.peer, "sending") from exc
+            except (BrokenPipe, ConnectionReset) as exc:
+                return self._answer_after(exc, clock)
+            except NetworkError as exc:
+                self._fail(exc, "sending the body")
+        return None
+
+    def _try_answer(self) -> ResponseHead | None:
+        """What has come while sending: the final head, or ``None`` where that is not complete."""
+        try:
+            data = self._stream.read(_HEAD_READ_BYTES)
+        except Timeout:
+            return None
+        except NetworkError as exc:
+            self._fail(exc, "sending the body")
+        if data:
+            self.answered = True
+            self._decoder.receive(data)
+        else:
+            self._decoder.receive_eof()
+        try:
+            while (event := self._decoder.next_event()) is not None:
+                assert isinstance(event, ResponseHead)
+                if event.status >= 200 or event.status == 101:
+                    return event
+        except HttpParseError as exc:
+            raise self._protocol_error(exc, "while sending the body") from exc
+        return None
+
+    def _answer_after(self, failure: NetworkError, clock: Clock) -> ResponseHead:
+        """The response of a server that stopped reading, or the error of that."""
+        try:
+            if self._poller is not None:
+                self._stream.set_nonblocking(False)
+            return self._read_head(clock)
+        except NetworkError as exc:
+            if self.answered and isinstance(exc, HttpProtocolError):
+                raise
+            self._fail(failure, "sending the request")
+
+    def _fail(self, exc: NetworkError, doing: str) -> NoReturn:
+        """Raise *exc* again, with the peer and what was being done in its text."""
+        if isinstance(exc, (ConnectionReset, BrokenPipe)):
+            raise type(exc)(f"{self.peer} ({doing})") from exc
+        if exc.code == errno.EBADF:
+            raise NetworkError(f"connection to {self.peer} closed ({doing})", exc.code) from exc
+        raise NetworkError(f"{exc.message} ({doing}, {self.peer})", exc.code) from exc
+
+    def _protocol_error(self, exc: HttpParseError, doing: str) -> NetworkError:
+        if exc.variant == HttpParseError.BODY_TOO_LARGE:
+            limit = self._decoder.limits.max_body_size
+            return NetworkError(
+                f"the response from {self.peer} exceeds max_response_bytes, {limit}"
+            )
+        if exc.variant == HttpParseError.TRUNCATED:
+            return HttpProtocolError(f"incomplete response from {self.peer}: {exc.detail} ({doing})")
+        return HttpProtocolError(
+            f"malformed response from {self.peer}: {exc.variant_name()}, {exc.detail} ({doing})"
+        )
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "idle" if self._complete else "active"
+        return f"<H1Connection {self.peer} {state} exchanges={self.used}>"
+
+
+
+def _socket_timeout(current: int, want: int, limit: int) -> int:
+    """The timeout a socket should have that has *current*, for a wait of *want* ms under *limit*:
+    *current* wherever that is near enough, so that nothing needs to be set."""
+    if 0 < want <= current <= min(limit or current, want + slack_ms(want)):
+        return current
+    return limit if 0 < limit <= want + slack_ms(want) else want

@@ -1,0 +1,219 @@
+"""What a request carries: its body in one piece or streamed, its type, its framing.
+
+The one place that decides ``Content-Type``, ``Content-Length`` and ``Transfer-Encoding`` of a
+request (RFC 9110 section 8.6, RFC 9112 section 6).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any, Final
+
+from flare.errors import ValidationError
+from flare.http.body import FileBody, as_body, close_source
+from flare.http.cancel import Cancel
+from flare.http.proto.chunked import encode_chunk, encode_last_chunk
+from flare.http.proto.headers import HeaderMap
+
+__all__ = ["UNSET", "Content", "encode_content", "encode_pairs"]
+
+_SLICE_BYTES = 256 * 1024
+# What goes out in the same write as the head. More than this gains nothing from it.
+INLINE_BYTES = 64 * 1024
+
+_JSON = "application/json"
+_FORM = "application/x-www-form-urlencoded"
+_NEVER = Cancel.never()
+_is_length = re.compile(r"[0-9]{1,19}").fullmatch
+
+
+class _Unset:
+    """The type of ``UNSET``, for arguments where ``None`` means something."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = _Unset()
+
+
+class Content:
+    """The body of one request.
+
+    ``data`` holds a body in one piece and ``source`` is ``None``; else ``source`` is streamed, of
+    ``length`` bytes, or chunked where that is ``None``. ``content_type`` is what to send unless
+    the caller said otherwise; ``""`` for nothing.
+    """
+
+    __slots__ = ("_file", "_start", "content_type", "data", "length", "source")
+
+    def __init__(self, data: bytes = b"", content_type: str = "", *, source: Any = None) -> None:
+        self.data = data
+        self.content_type = content_type
+        self.length: int | None = len(data)
+        self.source = None
+        self._file: IO[bytes] | None = None
+        self._start = 0
+        if source is not None:
+            if isinstance(source, io.TextIOBase):
+                raise ValidationError("body", "open the file in binary mode: a body is bytes")
+            self.source = as_body(source)
+            self.length = self.source.content_length()
+            if isinstance(self.source, FileBody):
+                self._remember(self.source.file)
+
+    def _remember(self, file: IO[bytes]) -> None:
+        """Note where a file stands, if it can be set back there."""
+        try:
+            if file.seekable():
+                self._start = file.tell()
+                self._file = file
+        except (OSError, AttributeError):
+            pass
+
+    def __bool__(self) -> bool:
+        return self.source is not None or bool(self.data)
+
+    def rewind(self) -> bool:
+        """Make the body ready to be sent again; false where a stream is used up."""
+        if self.source is None:
+            return True
+        if self._file is None:
+            return False
+        self._file.seek(self._start)
+        return True
+
+    def close(self) -> None:
+        """Close the source, unless it is a file: that belongs to the caller."""
+        if self.source is not None and not isinstance(self.source, FileBody):
+            close_source(self.source)
+
+    def frame(self, method: str, headers: HeaderMap | None) -> tuple[str, str] | None:
+        """The field that frames the body, and ``None`` where a request needs none.
+
+        A ``Content-Length`` or ``Transfer-Encoding`` among the caller's *headers* is checked, and
+        decides between the two for a stream. Raises ``ValidationError`` where it is not true.
+        """
+        if headers:
+            self._frame_as_asked(headers)
+        if self.length is None:
+            return "Transfer-Encoding", "chunked"
+        if self.source is not None or self.data or method in ("POST", "PUT", "PATCH"):
+            return "Content-Length", str(self.length)
+        return None
+
+    def _frame_as_asked(self, headers: HeaderMap) -> None:
+        lengths = headers.get_all("content-length")
+        codings = headers.get_all("transfer-encoding")
+        if codings:
+            if self.source is None:
+                raise ValidationError("Transfer-Encoding", "the body is not streamed")
+            if lengths or len(codings) > 1 or codings[0].lower() != "chunked":
+                raise ValidationError("Transfer-Encoding", "can only be chunked, and alone")
+            self.length = None
+        elif lengths:
+            if len(lengths) > 1 or not _is_length(lengths[0]):
+                raise ValidationError("Content-Length", "must be one decimal number")
+            announced = int(lengths[0])
+            if self.length not in (None, announced):
+                raise ValidationError(
+                    "Content-Length", f"{announced} announced, but the body has {self.length} bytes"
+                )
+            self.length = announced
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """The body as it goes on the wire, chunked coding included.
+
+        A source with fewer bytes than its length raises ``ValidationError``; of more, the rest is
+        left alone.
+        """
+        if self.source is None:
+            view = memoryview(self.data)
+            for start in range(0, len(view), _SLICE_BYTES):
+                yield view[start : start + _SLICE_BYTES]
+        elif self.length is None:
+            for chunk in self._chunks():
+                yield encode_chunk(chunk)
+            yield encode_last_chunk()
+        else:
+            yield from self._counted(self.length)
+
+    def _counted(self, left: int) -> Iterator[memoryview]:
+        if not left:
+            return
+        for chunk in self._chunks():
+            yield chunk[:left]
+            left -= min(left, len(chunk))
+            if not left:
+                return
+        raise ValidationError("body", f"ended {left} bytes short of its length, {self.length}")
+
+    def _chunks(self) -> Iterator[memoryview]:
+        """What the source gives, without the empty chunks."""
+        assert self.source is not None
+        while True:
+            chunk = self.source.next_chunk(_NEVER)
+            if chunk is None:
+                return
+            try:
+                view = memoryview(chunk).cast("B")
+            except TypeError:
+                raise ValidationError(
+                    "body", f"a chunk must be bytes, not {type(chunk).__name__}"
+                ) from None
+            if view:
+                yield view
+
+
+def encode_content(body: Any, json: Any = UNSET, data: Any = None) -> Content:
+    """The content that the arguments of a call mean; more than one of them is an error.
+
+    *body*: ``None`` is none; text is JSON already, as UTF-8; bytes are sent as they are without a
+    type; a dict, list, number or bool is encoded as JSON; anything else is streamed. *json*: any
+    value, ``None`` too. *data*: a mapping or pairs, form-encoded.
+    """
+    if (body is not None) + (json is not UNSET) + (data is not None) > 1:
+        raise ValidationError("body", "give only one of body, json and data")
+    if json is not UNSET:
+        return Content(_to_json(json), _JSON)
+    if data is not None:
+        if isinstance(data, (str, bytes, bytearray, memoryview)) or hasattr(data, "read"):
+            raise ValidationError("data", "takes form fields; give text, bytes or a file as body")
+        return Content(encode_pairs(data).encode("ascii"), _FORM)
+    if body is None:
+        return Content()
+    if isinstance(body, str):
+        return Content(body.encode(), _JSON)
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return Content(bytes(body))
+    if isinstance(body, (dict, list, int, float)):
+        return Content(_to_json(body), _JSON)
+    return Content(source=body)
+
+
+def _to_json(value: Any) -> bytes:
+    import json
+
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def encode_pairs(pairs: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> str:
+    """Form-encoded *pairs*. A value that is a list or tuple stands for several, ``None`` for
+    none; numbers go by ``str``, ``True`` as ``true``."""
+    from urllib.parse import urlencode
+
+    items = pairs.items() if isinstance(pairs, Mapping) else pairs
+    flat: list[tuple[str, str | bytes]] = []
+    for name, value in items:
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        flat += [(name, _plain(each)) for each in values if each is not None]
+    return urlencode(flat)
+
+
+def _plain(value: Any) -> str | bytes:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, (str, bytes)) else str(value)

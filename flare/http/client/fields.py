@@ -1,0 +1,151 @@
+"""The header section of a request: what the client sends by itself, and what the caller says.
+
+A field of the caller's replaces the automatic one of the same name, it is never sent twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from flare.errors import ValidationError
+from flare.http.client.auth import Auth
+from flare.http.client.content import Content
+from flare.http.client.target import Target
+from flare.http.proto.encoder import field_line
+from flare.http.proto.fields import FieldBlock, Item
+from flare.http.proto.headers import HeaderMap
+
+__all__ = ["CONTENT_FIELDS", "CREDENTIAL_FIELDS", "DefaultFields", "check_method"]
+
+CREDENTIAL_FIELDS = frozenset(("authorization", "cookie", "proxy-authorization"))
+"""What the caller says that must not leave its origin."""
+
+CONTENT_FIELDS = frozenset(
+    (
+        "content-type",
+        "content-length",
+        "content-encoding",
+        "content-language",
+        "content-location",
+        "transfer-encoding",
+    )
+)
+"""What goes when a redirect drops the body."""
+
+_FRAMING = frozenset(("content-length", "transfer-encoding"))
+_COMMON_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_valid_host = re.compile(r"[\x21-\x7e]+").fullmatch
+_MEMO_AUTHORITIES = 256
+
+
+def check_method(method: str, content: Content) -> str:
+    """*method* as sent: common ones in upper case. Raises ``ValidationError`` for one that is no
+    token, for CONNECT, and for TRACE with a body."""
+    if method in _COMMON_METHODS:
+        return method
+    upper = method.upper()
+    if upper in _COMMON_METHODS:
+        return upper
+    if not _is_token(method):
+        raise ValidationError("method", f"not a token: {method[:40]!a}")
+    if upper == "CONNECT":
+        raise ValidationError("method", "CONNECT makes a tunnel, not a request")
+    if upper == "TRACE" and content:
+        raise ValidationError("method", "TRACE has no body")
+    return method
+
+
+class DefaultFields:
+    """The fields every request of a client begins with; *headers* are the client's own.
+
+    Immutable. ``for_host`` gives them ready to send, the common case.
+    """
+
+    __slots__ = ("_memo", "items")
+
+    def __init__(self, user_agent: str, headers: HeaderMap, *, keep_alive: bool) -> None:
+        for name in ("content-length", "transfer-encoding", "host"):
+            if name in headers:
+                raise ValidationError("headers", f"{name} belongs to one request, not to a client")
+        automatic = HeaderMap()
+        if user_agent:
+            automatic.append("User-Agent", user_agent)
+        automatic.append("Connection", "keep-alive" if keep_alive else "close")
+        automatic.append("Accept", "*/*")
+        self.items = _replaced(_items(automatic), _items(headers))
+        self._memo: dict[str, tuple[bytes, FieldBlock]] = {}
+
+    def without_credentials(self) -> DefaultFields:
+        """The same, less what must not reach another origin."""
+        if not any(item[0] in CREDENTIAL_FIELDS for item in self.items):
+            return self
+        fewer = DefaultFields.__new__(DefaultFields)
+        fewer.items = tuple(item for item in self.items if item[0] not in CREDENTIAL_FIELDS)
+        fewer._memo = {}
+        return fewer
+
+    def for_host(self, authority: str) -> tuple[bytes, FieldBlock]:
+        """The section of a request with nothing more to say, its end included."""
+        known = self._memo.get(authority)
+        if known is None:
+            known = encode_section((("host", "Host", authority), *self.items))
+            if len(self._memo) >= _MEMO_AUTHORITIES:
+                self._memo.clear()
+            self._memo[authority] = known
+        return known
+
+    def compose(
+        self,
+        target: Target,
+        headers: HeaderMap | None,
+        framing: tuple[str, str] | None,
+        content_type: str,
+        auth: Auth | None,
+    ) -> tuple[bytes, FieldBlock]:
+        """The section of a request: Host, the client's, *auth*'s, the caller's, the content's."""
+        if headers is None and framing is None and auth is None:
+            return self.for_host(target.authority)
+        asked = [item for item in _items(headers) if item[0] not in _FRAMING] if headers else []
+        items = _replaced((("host", "Host", target.authority), *self.items), asked)
+        if auth is not None:
+            proof = HeaderMap()
+            auth.apply(proof)
+            items = _replaced(items, _items(proof))
+        _check_host(items)
+        last = HeaderMap()
+        if content_type and not any(item[0] == "content-type" for item in items):
+            last.append("Content-Type", content_type)
+        if framing is not None:
+            last.append(*framing)
+        return encode_section((*items, *_items(last)))
+
+
+def _items(headers: HeaderMap) -> list[Item]:
+    return headers._items
+
+
+def _replaced(items: Iterable[Item], by: list[Item]) -> tuple[Item, ...]:
+    """*items* with those of the names in *by* replaced, Host in its place, the rest at the end."""
+    if not by:
+        return tuple(items)
+    names = {item[0] for item in by}
+    kept = [item for item in items if item[0] not in names]
+    if "host" in names:
+        hosts = [item for item in by if item[0] == "host"]
+        return (*hosts, *kept, *(item for item in by if item[0] != "host"))
+    return (*kept, *by)
+
+
+def _check_host(items: Iterable[Item]) -> None:
+    hosts = [item[2] for item in items if item[0] == "host"]
+    if len(hosts) != 1 or not _valid_host(hosts[0]):
+        raise ValidationError("Host", "must be one host, with or without a port")
+
+
+def encode_section(items: tuple[Item, ...]) -> tuple[bytes, FieldBlock]:
+    """The bytes of *items* and of the empty line behind them, and the items as a block."""
+    lines = [field_line(name, value) for _, name, value in items]
+    lines.append(b"\r\n")
+    return b"".join(lines), FieldBlock(items)

@@ -1,0 +1,195 @@
+"""Calling a handler as a client would, with no socket, no thread and no parser in between."""
+
+from __future__ import annotations
+
+import inspect
+import json as _json
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from urllib.parse import urlencode
+
+from flare.errors import ValidationError
+from flare.http.body import drain_body
+from flare.http.cancel import Cancel
+from flare.http.handler import as_handler_function
+from flare.http.proto.headers import HeaderMap
+from flare.http.request import Request
+from flare.http.response import Response, StreamingResponse
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["TestClient"]
+
+H = TypeVar("H")
+_Headers = HeaderMap | Mapping[str, str] | Iterable[tuple[str, str]] | None
+_LEFT_OUT: Final[Any] = object()
+
+
+class TestClient(Generic[H]):
+    """Calls *handler*: a ``Handler``, a plain function, or a ``CancelHandler``, which gets
+    ``Cancel.never()``.
+
+    The request is built as given: no ``Host``, no ``Content-Length``, no cookies kept, no redirect
+    followed, the query left in the path; its ``expose_errors`` is true. The response is the
+    handler's own, with a streamed body read into ``body``.
+
+    What the handler raises comes out of the call. With ``raise_errors=False`` it becomes the
+    response that the server would send; what a streamed body raises comes out either way, since
+    there the server has nothing left to send but the end of the connection. A context manager,
+    for the looks of it.
+    """
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+    def __init__(self, handler: H, *, raise_errors: bool = True) -> None:
+        self.handler = handler
+        self._raise_errors = raise_errors
+        self._call: Callable[[Request], Any] = _with_cancel(as_handler_function(handler))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: ReadableBuffer | str = b"",
+        headers: _Headers = None,
+        *,
+        json: Any = _LEFT_OUT,
+        data: Any = _LEFT_OUT,
+    ) -> Response:
+        """Send a request with *body*, or with *json* as JSON, or with *data* as a form.
+
+        *data* is a mapping or pairs; a value that is a list stands for several fields; bytes and
+        text go out as they are. *json* and *data* set ``Content-Type`` where *headers* has none.
+        Raises ``ValidationError`` where more than one of the three is given.
+        """
+        sent, content_type = _encode(body, json, data)
+        req = Request(method, path, sent, expose_errors=True, headers=headers)
+        if content_type and not req.headers.contains("content-type"):
+            req.headers.set("Content-Type", content_type)
+        try:
+            result = self._call(req)
+            if not isinstance(result, (Response, StreamingResponse)):
+                kind = type(result).__name__
+                raise TypeError(f"a handler must return a Response, not {kind}")
+        except Exception as error:
+            if self._raise_errors:
+                raise
+            # Imported here: a test of a bare handler has no need of the whole server.
+            from flare.http.server.h1 import error_response
+
+            return error_response(req, error)
+        return _buffered(result)
+
+    def get(self, path: str, headers: _Headers = None) -> Response:
+        """``request("GET", ...)``."""
+        return self.request("GET", path, b"", headers)
+
+    def head(self, path: str, headers: _Headers = None) -> Response:
+        """``request("HEAD", ...)``. The body, which a server would not send, is left in."""
+        return self.request("HEAD", path, b"", headers)
+
+    def options(self, path: str, headers: _Headers = None) -> Response:
+        """``request("OPTIONS", ...)``."""
+        return self.request("OPTIONS", path, b"", headers)
+
+    def delete(self, path: str, headers: _Headers = None) -> Response:
+        """``request("DELETE", ...)``."""
+        return self.request("DELETE", path, b"", headers)
+
+    def post(
+        self,
+        path: str,
+        body: ReadableBuffer | str = b"",
+        headers: _Headers = None,
+        *,
+        json: Any = _LEFT_OUT,
+        data: Any = _LEFT_OUT,
+    ) -> Response:
+        """``request("POST", ...)``."""
+        return self.request("POST", path, body, headers, json=json, data=data)
+
+    def put(
+        self,
+        path: str,
+        body: ReadableBuffer | str = b"",
+        headers: _Headers = None,
+        *,
+        json: Any = _LEFT_OUT,
+        data: Any = _LEFT_OUT,
+    ) -> Response:
+        """``request("PUT", ...)``."""
+        return self.request("PUT", path, body, headers, json=json, data=data)
+
+    def patch(
+        self,
+        path: str,
+        body: ReadableBuffer | str = b"",
+        headers: _Headers = None,
+        *,
+        json: Any = _LEFT_OUT,
+        data: Any = _LEFT_OUT,
+    ) -> Response:
+        """``request("PATCH", ...)``."""
+        return self.request("PATCH", path, body, headers, json=json, data=data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing to let go of."""
+
+    def __repr__(self) -> str:
+        return f"TestClient({self.handler!r})"
+
+
+def _with_cancel(function: Callable[..., Any]) -> Callable[[Request], Any]:
+    """*function*, given the token too where it cannot be called without one."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return function
+    if _takes(signature, 1) or not _takes(signature, 2):
+        return function
+    return lambda req: function(req, Cancel.never())
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*(None,) * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _encode(body: ReadableBuffer | str, json: Any, data: Any) -> tuple[bytes, str]:
+    """The bytes to send and their media type, ``""`` where nothing says which."""
+    if bool(body) + (json is not _LEFT_OUT) + (data is not _LEFT_OUT) > 1:
+        raise ValidationError("body", "give one of body, json and data")
+    if json is not _LEFT_OUT:
+        text = _json.dumps(json, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode(), "application/json"
+    if data is not _LEFT_OUT and not isinstance(data, (str, bytes, bytearray, memoryview)):
+        return urlencode(data, doseq=True).encode(), "application/x-www-form-urlencoded"
+    raw = body if data is _LEFT_OUT else data
+    return raw.encode() if isinstance(raw, str) else bytes(raw), ""
+
+
+def _buffered(result: Response | StreamingResponse[Any]) -> Response:
+    """*result* with its body read to the end."""
+    if isinstance(result, Response):
+        if result.body_stream is not None:
+            body, result.body_stream = result.body_stream, None
+            result.body = drain_body(body)
+        return result
+    response = Response(result.status, result.reason, drain_body(result.body), result.version)
+    response.headers = result.headers
+    for name, value in result.trailers.items():
+        response.trailers.append(name, value)
+    return response
