@@ -115,6 +115,7 @@ class Route:
         dispatch: DispatchMode | None = None,
         index: int = 0,
     ) -> None:
+        self.function = as_handler_function(handler)
         if dispatch is None:
             dispatch = getattr(handler, "flare_dispatch", None)
         if dispatch is not None:
@@ -123,7 +124,6 @@ class Route:
         self.segments = segments
         self.path = "/" + "/".join(segments)
         self.handler = handler
-        self.function = as_handler_function(handler)
         self.flare_dispatch = dispatch
         self.params = _captures(segments)
         self.index = index

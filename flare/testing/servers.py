@@ -16,9 +16,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from flare._ffi import process
 from flare.errors import NetworkError, ValidationError
@@ -106,9 +106,14 @@ def fork_server(srv: HttpServer, handler: HandlerLike, startup_us: int = 150_000
     as_handler_function(handler)
     srv.config.validate()
     addr = srv.local_addr()
-    pid = process.fork()
-    if pid == 0:
-        _serve_forked(srv, handler)
+    # A signal must find the child with the system's reactions, not with those of its parent.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = process.fork()
+        if pid == 0:
+            _serve_forked(srv, handler, mask)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     srv.close()
     try:
         _wait_until_connected(pid, addr, time.monotonic() + startup_us / 1e6)
@@ -118,7 +123,9 @@ def fork_server(srv: HttpServer, handler: HandlerLike, startup_us: int = 150_000
     return pid
 
 
-def _serve_forked(srv: HttpServer, handler: HandlerLike) -> None:
+def _serve_forked(
+    srv: HttpServer, handler: HandlerLike, mask: Iterable[signal.Signals | int]
+) -> NoReturn:
     """The whole life of the child; never returns."""
     code = 1
     try:
@@ -126,6 +133,7 @@ def _serve_forked(srv: HttpServer, handler: HandlerLike) -> None:
         for number in signal.valid_signals():
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         srv.serve(handler)  # type: ignore[arg-type]
         code = 0
     except BaseException:
@@ -207,7 +215,7 @@ def spawn_server(
         pickle.dumps(factory)
     except Exception:
         raise ValidationError("factory", "must be a function at the top of a module") from None
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     ours, theirs = context.Pipe()
     child = context.Process(target=_serve_spawned, args=(factory, theirs), daemon=True)
     with ours:
@@ -217,7 +225,10 @@ def spawn_server(
             theirs.close()
         try:
             yield _answer(child, ours, startup_ms / 1000)
-            ours.send("stop")
+            try:
+                ours.send("stop")
+            except OSError:
+                pass  # it ended before; its last words say why
             _answer(child, ours, _STOP_SECONDS)
         finally:
             ours.close()
@@ -245,25 +256,31 @@ def _answer(child: BaseProcess, pipe: Connection[Any, Any], seconds: float) -> A
 
 def _serve_spawned(factory: Factory, pipe: Connection[Any, Any]) -> None:
     """What the spawned process runs."""
+    closing = threading.Event()
+    failure = None
     try:
         server, handler = factory()
         with server:
-            watcher = threading.Thread(target=_close_when_told, args=(server, pipe), daemon=True)
-            watcher.start()
+            threading.Thread(
+                target=_close_when_told, args=(server, pipe, closing), daemon=True
+            ).start()
             pipe.send((server.local_addr(), None))
             server.serve(handler)  # type: ignore[arg-type]
-        failure = None
-    except BaseException:
-        failure = traceback.format_exc()
+    except BaseException as error:
+        if not (closing.is_set() and type(error) is NetworkError):
+            failure = traceback.format_exc()
     try:
         pipe.send((None, failure))
     except OSError:
         pass  # the test is gone, and with it all interest
 
 
-def _close_when_told(server: HttpServer, pipe: Connection[Any, Any]) -> None:
+def _close_when_told(
+    server: HttpServer, pipe: Connection[Any, Any], closing: threading.Event
+) -> None:
     try:
         pipe.recv()
     except (EOFError, OSError):
         pass  # the test process ended
+    closing.set()
     server.close()

@@ -103,10 +103,7 @@ class H1Connection:
     def reusable(self) -> bool:
         """Whether the last exchange is over and left the connection fit for another."""
         return (
-            self._complete
-            and self._keep_alive
-            and not self.closed
-            and not self._decoder.buffered
+            self._complete and self._keep_alive and not self.closed and not self._decoder.buffered
         )
 
     def close(self) -> None:
@@ -323,7 +320,9 @@ class H1Connection:
                 f"the response from {self.peer} exceeds max_response_bytes, {limit}"
             )
         if exc.variant == HttpParseError.TRUNCATED:
-            return HttpProtocolError(f"incomplete response from {self.peer}: {exc.detail} ({doing})")
+            return HttpProtocolError(
+                f"incomplete response from {self.peer}: {exc.detail} ({doing})"
+            )
         return HttpProtocolError(
             f"malformed response from {self.peer}: {exc.variant_name()}, {exc.detail} ({doing})"
         )
@@ -331,7 +330,6 @@ class H1Connection:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "idle" if self._complete else "active"
         return f"<H1Connection {self.peer} {state} exchanges={self.used}>"
-
 
 
 def _socket_timeout(current: int, want: int, limit: int) -> int:

@@ -147,7 +147,7 @@ class HttpDownload(Response):
             raise NetworkError(f"a line of the response is longer than {max_line} characters")
 
     @property
-    def body(self) -> bytes:  # type: ignore[override]
+    def body(self) -> bytes:
         """The body as far as it was not read before; reads it on first use."""
         if self._all is None:
             self._all = self.read_all()

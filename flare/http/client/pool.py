@@ -19,11 +19,11 @@ from flare.http.client.connection import H1Connection
 from flare.http.client.target import Origin
 from flare.http.client.timeouts import Clock
 
-__all__ = ["ConnectionPool"]
+__all__ = ["ConnectionPool", "Dial"]
 
 # How often a waiting call looks for connections whose download was collected unclosed. Nothing can
 # wake it for those: a collector may run at any place, this lock's holders included.
-_ORPHAN_LOOK_SECONDS = 0.5
+_ORPHAN_LOOK_SECONDS = 0.25
 
 Dial = Callable[[Origin, str, Clock], H1Connection]
 

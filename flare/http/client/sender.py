@@ -7,12 +7,14 @@ retries, decoding) wraps these.
 
 from __future__ import annotations
 
+from time import monotonic
+
 from flare.errors import ConnectionTimeout, NetworkError, Timeout
 from flare.http.client.auth import Auth
 from flare.http.client.connection import READ_BYTES, H1Connection
 from flare.http.client.content import Content
 from flare.http.client.fields import CONTENT_FIELDS, CREDENTIAL_FIELDS, DefaultFields
-from flare.http.client.pool import ConnectionPool
+from flare.http.client.pool import ConnectionPool, Dial
 from flare.http.client.redirect import (
     REDIRECT_STATUSES,
     RedirectAction,
@@ -32,7 +34,7 @@ from flare.http.request import Request
 from flare.http.response import Response
 from flare.net import SocketAddr
 
-__all__ = ["Call", "Reply", "Sender", "dialer"]
+__all__ = ["Call", "Reply", "Sender", "dial_with"]
 
 # RFC 9110 section 9.2.2.
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
@@ -245,7 +247,7 @@ class Sender:
         """
         head, fields = call.head()
         target, content = call.target, call.content
-        upgrade = bool(call.headers) and "upgrade" in call.headers
+        upgrade = call.headers is not None and "upgrade" in call.headers
         pool = self._pool
         fresh = False
         while True:
@@ -304,5 +306,19 @@ class Sender:
         return reply
 
 
-class dialer:  # noqa: N801
-    pass
+def dial_with(transport: Transport, limits: H1Limits) -> Dial:
+    """How a pool dials: by *transport*, within the call's connect timeout and deadline.
+
+    A ``ConnectionTimeout`` becomes a ``ConnectTimeout``, which names its phase.
+    """
+
+    def dial(origin: Origin, peer: str, clock: Clock) -> H1Connection:
+        wait = clock.wait_ms(clock.limits.connect, "connecting", peer)
+        deadline = monotonic() + wait / 1000 if wait else None
+        try:
+            stream = transport.connect(origin.host, origin.port, deadline)
+        except ConnectionTimeout as exc:
+            raise ConnectTimeout(peer, wait) from exc
+        return H1Connection(stream, peer, limits)
+
+    return dial

@@ -168,7 +168,7 @@ class ChunkedDecoder:
             self._partial = data[pos:]
             return -1
         line = data[pos : end - 1]
-        found = self._size_line(line) if data[end - 1 : end] == b"\r" and end > pos else None
+        found = self._size_line(line) if data[end - 1 : end] == b"\r" else None
         if found is None:
             raise _bad_chunk(f"bad size line {excerpt(data[pos:end])}")
         digits, extension = found.groups()

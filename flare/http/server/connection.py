@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from flare.http.cancel import CancelReason
 from flare.http.server.dispatch import PENDING
-from flare.http.server.logs import log_access
+from flare.http.server.logs import log_access, log_connection_error, log_late_handler
 from flare.http.server.wire import (
     BODY,
     DONE,
@@ -57,6 +57,7 @@ class Connection:
         "_eof",
         "_exchange",
         "_lingering",
+        "_queued",
         "_read_bytes",
         "_stream",
         "_timer",
@@ -88,6 +89,7 @@ class Connection:
         self._eof = False
         self._writing = False
         self._lingering = False
+        self._queued = False
         self._discarded = 0
         self._stream: BodyWriter | None = None
         self._exchange: Exchange | None = None
@@ -103,7 +105,7 @@ class Connection:
                 self._on_writable()
             else:
                 self.close(CancelReason.PEER_CLOSED)
-        else:
+        elif not self._queued:  # what was read already comes first, or it would pile up
             self.on_readable()
 
     def on_readable(self) -> None:
@@ -141,14 +143,18 @@ class Connection:
             self._began = self._body_began = 0
             if worker.config.access_log:
                 exchange.started_ns = worker.clock_ns()
+            called = worker.now_ms
             result = worker.dispatch.run(exchange)
             if result is PENDING:
                 return
             worker.read_clock()
+            if worker.now_ms - called > worker.handler_ms:
+                log_late_handler(exchange.request, worker.now_ms - called)
             if not self._answer(exchange, result):
                 return
             turn -= 1
             if not turn:
+                self._queued = True
                 worker.ready.append(self)
                 break
         self._settle(more=not turn)
@@ -199,6 +205,9 @@ class Connection:
         worker = self._worker
         config, now = worker.config, worker.now_ms
         if phase == IDLE:
+            if worker.draining:
+                self.close(CancelReason.SHUTDOWN)
+                return
             idle = config.idle_timeout_ms
             self.set_deadline(now + idle if idle else NEVER_MS)
             return
@@ -269,7 +278,6 @@ class Connection:
             try:
                 piece = stream.next_piece()
             except BodyAborted:
-                self._stream = None
                 self.close(CancelReason.PEER_CLOSED)
                 return False
             if piece is None:
@@ -379,9 +387,17 @@ class Connection:
             worker.forget(self)
             if stream is not None:
                 stream.close(reason)
+                if self._exchange is not None and worker.config.access_log:
+                    self._log_access(self._exchange, stream.sent)
+
+    def fail(self, error: Exception) -> None:
+        """Something went wrong that should not have: let go of this connection alone."""
+        log_connection_error(self.peer, error)
+        self.close()
 
     def resume(self) -> None:
         """Another turn, for requests that were read already."""
+        self._queued = False
         if self.open and not self._writing and not self._lingering:
             self.advance()
 

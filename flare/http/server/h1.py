@@ -101,7 +101,9 @@ class H1Wire:
             if head is None:
                 event = self._decoder.next_event()
                 if event is None:
-                    self.phase = HEAD if self._decoder.buffered else IDLE
+                    decoder = self._decoder
+                    # The blank line that old clients send behind a body begins no request.
+                    self.phase = HEAD if decoder.buffered and decoder.in_message else IDLE
                     return None
                 assert isinstance(event, RequestHead)
                 head = event
@@ -159,20 +161,21 @@ class H1Wire:
         limit = self._config.max_keepalive_requests
         keep_alive = exchange.keep_alive and not self._last and not 0 < limit <= served
         # A peer that counts on the next request may be sending it.
-        self.linger = exchange.keep_alive and not keep_alive
-        if type(result) is Response and result.body_stream is None:
+        self.linger = exchange.keep_alive
+        try:
             problem = _problem(result)
             if problem is None:
-                self._respond_buffered(request, result, keep_alive)
-                return None
-        else:
-            problem = _problem(result)
-        if problem is not None:
-            _close_unsent(result)
-            failure = error_response(request, problem)
-            self._respond_buffered(request, failure, keep_alive)
-            return None
-        return self._respond_streaming(exchange, result, keep_alive)
+                if isinstance(result, Response) and result.body_stream is None:
+                    self._respond_buffered(request, result, keep_alive)
+                    return None
+                return self._respond_streaming(exchange, result, keep_alive)
+        except Exception as error:
+            # A handler may have put anything in any attribute. Nothing is written before all of
+            # the head is made.
+            problem = error
+        _close_unsent(result, request)
+        self._respond_buffered(request, error_response(request, problem), keep_alive)
+        return None
 
     def _respond_buffered(self, request: Request, response: Response, keep_alive: bool) -> None:
         items = response.headers._items
@@ -207,12 +210,9 @@ class H1Wire:
     ) -> H1BodyWriter | None:
         request = exchange.request
         body: Any = result.body_stream if isinstance(result, Response) else result.body
-        try:
-            length = body.content_length()
-        except Exception as error:
-            close_source(body)
-            self._respond_buffered(request, error_response(request, error), keep_alive)
-            return None
+        length = _length(body)
+        if result.status == 205:
+            length = 0
         if keep_alive and wants_close(result.headers._items):
             keep_alive = False
         head, framing = streaming_head(
@@ -352,10 +352,24 @@ def _close_logged(body: object, request: Request) -> None:
         log_handler_error(request, error)
 
 
-def _close_unsent(result: object) -> None:
+def _close_unsent(result: object, request: Request) -> None:
     """Free what a response that cannot be sent holds."""
-    body = getattr(result, "body_stream", None) or getattr(result, "body", None)
-    close_source(body)
+    if isinstance(result, Response):
+        _close_logged(result.body_stream, request)
+    elif isinstance(result, StreamingResponse):
+        _close_logged(result.body, request)
+
+
+def _length(body: Any) -> int | None:
+    """The length that *body* says it has. Raises ``TypeError`` or ``ValueError`` for no length."""
+    length = body.content_length()
+    if length is None:
+        return None
+    if not isinstance(length, int):
+        raise TypeError(f"content_length() must be an int or None, not {type(length).__name__}")
+    if length < 0:
+        raise ValueError(f"content_length() must not be negative, got {length}")
+    return length
 
 
 def _problem(result: object) -> Exception | None:
@@ -387,10 +401,14 @@ def _as_bytes(data: object) -> bytes:
 def error_response(request: Request, error: Exception) -> Response:
     """What the peer gets for an exception out of a handler; the exception goes to the log."""
     log_handler_error(request, error)
-    mapped = map_handler_error(error, request.expose_errors)
-    # An interim status would leave the peer waiting for the final one.
-    status = mapped.status if mapped.status >= 200 else 500
-    response = Response(status, "", mapped.reason)
+    try:
+        mapped = map_handler_error(error, request.expose_errors)
+        # An interim status would leave the peer waiting for the final one.
+        status = mapped.status if mapped.status >= 200 else 500
+        text = mapped.reason.encode(errors="backslashreplace")
+    except Exception:  # an exception whose own attributes are of no use
+        status, text = 500, http_reason_phrase(500).encode()
+    response = Response(status, "", text)
     response.headers.set("Content-Type", "text/plain; charset=utf-8")
     response.headers.set("X-Content-Type-Options", "nosniff")
     return response

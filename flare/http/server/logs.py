@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flare.http.request import Request
+    from flare.net import SocketAddr
 
-__all__ = ["access_log", "error_log", "escape", "log_handler_error"]
+__all__ = [
+    "access_log",
+    "error_log",
+    "escape",
+    "log_access",
+    "log_connection_error",
+    "log_handler_error",
+    "log_late_handler",
+]
 
 access_log = logging.getLogger("flare.access")
 error_log = logging.getLogger("flare.error")
@@ -50,6 +59,32 @@ def log_access(
 
 def log_handler_error(request: Request, error: BaseException) -> None:
     """One line for an exception out of a handler; its traceback follows at level DEBUG."""
+    request_id = request.headers.get("x-request-id")
+    error_log.error(
+        "%s %s from %s%s: %s",
+        escape(str(request.method)),
+        escape(str(request.url)),
+        request.peer,
+        f" [{escape(request_id)}]" if request_id else "",
+        _describe(error),
+    )
+    if error_log.isEnabledFor(logging.DEBUG):
+        error_log.debug("traceback of the above", exc_info=error)
+
+
+def log_connection_error(peer: SocketAddr, error: BaseException) -> None:
+    """One line for a connection given up because of an error that is nobody's but ours."""
+    error_log.error("the connection of %s is given up: %s", peer, _describe(error))
+    if error_log.isEnabledFor(logging.DEBUG):
+        error_log.debug("traceback of the above", exc_info=error)
+
+
+def _describe(error: BaseException) -> str:
+    """The class of *error*, its text, and where it was raised."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(it has no text)"
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -57,16 +92,15 @@ def log_handler_error(request: Request, error: BaseException) -> None:
     if trace is not None:
         code = trace.tb_frame.f_code
         where = f" at {code.co_filename}:{trace.tb_lineno} in {code.co_name}"
-    request_id = request.headers.get("x-request-id")
-    error_log.error(
-        "%s %s from %s%s: %s: %s%s",
-        escape(request.method),
-        escape(request.url),
+    return f"{type(error).__name__}: {escape(text)}{escape(where)}"
+
+
+def log_late_handler(request: Request, elapsed_ms: int) -> None:
+    """One line for a handler that returned after its deadline."""
+    error_log.warning(
+        "%s %s from %s: the handler took %d ms",
+        escape(str(request.method)),
+        escape(str(request.url)),
         request.peer,
-        f" [{escape(request_id)}]" if request_id else "",
-        type(error).__name__,
-        escape(str(error)),
-        escape(where),
+        elapsed_ms,
     )
-    if error_log.isEnabledFor(logging.DEBUG):
-        error_log.debug("traceback of the above", exc_info=error)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -46,15 +48,18 @@ class HttpServer:
     """
 
     def __init__(self, listener: TcpListener, config: ServerConfig | None = None) -> None:
-        """Own *listener*, which listens already. Raises ``ValidationError`` for a bad *config*."""
+        """Own *listener*, which listens already."""
         self._listeners = [listener]
         self.config = config or ServerConfig()
-        self._lock = threading.Lock()  # guards what follows
+        # Guards what follows. Reentrant: a signal handler may close what its thread is starting.
+        self._lock = threading.RLock()
         self._workers: list[Worker] = []
         self._closed = False
         self._serving = False
         self._drained = False
-        self._wake = threading.Event()  # set when serve() must look at the state again
+        # Something is put here when serve() must look at the state again. A queue, for its put()
+        # is safe in a signal handler that has interrupted a get(); an Event would deadlock.
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._signals: list[int] = []
         self._failure: BaseException | None = None
 
@@ -129,7 +134,10 @@ class HttpServer:
         finally:
             restore()
             self.close()
-            for thread in threads:
+            for worker, thread in zip(self._workers, threads, strict=True):
+                if thread.ident is None:  # the system had no thread to give
+                    worker.abandon()
+                    continue
                 thread.join(_LATE_SECONDS)
                 if thread.is_alive():
                     error_log.error(
@@ -142,9 +150,11 @@ class HttpServer:
         try:
             for _ in range(count):
                 workers.append(Worker(self._listeners, function, self.config, shared=count > 1))
-        except BaseException:
+        except BaseException as error:
             for worker in workers:
                 worker.abandon()
+            if isinstance(error, OSError) and self._closed:  # by a signal handler, just now
+                raise NetworkError("the server is closed") from error
             raise
         return workers
 
@@ -156,20 +166,26 @@ class HttpServer:
                 error_log.error("a worker failed: %s: %s", type(error).__name__, error)
             self._failure = error
         finally:
-            self._wake.set()
+            self._wake.put(None)
 
     def _supervise(self) -> None:
         """Wait until the server is to end, and see it out."""
+        give_up_at: float | None = None
         while True:
-            self._wake.wait()
-            self._wake.clear()
-            if self._signals:
-                self._drain(self.config.shutdown_timeout_ms)
+            try:
+                self._wake.get(timeout=_seconds_until(give_up_at))
+            except Empty:
                 return
             if self._closed or self._failure is not None:
                 return
             if all(worker.ended for worker in self._workers):
                 return
+            if self._signals and give_up_at is None:
+                budget_ms = self.config.shutdown_timeout_ms
+                if budget_ms <= 0:
+                    return
+                give_up_at = time.monotonic() + budget_ms / 1000 + _LATE_SECONDS
+                self._begin_drain(budget_ms)
 
     def _raise_what_ended_it(self) -> None:
         if self._failure is not None:
@@ -187,7 +203,7 @@ class HttpServer:
             if self._signals:
                 self.close()
             self._signals.append(number)
-            self._wake.set()
+            self._wake.put(None)
 
         before: dict[int, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -204,12 +220,12 @@ class HttpServer:
 
         Idempotent; any thread, any signal handler, any time. Does not wait for ``serve``.
         """
-        self._closed = True
-        for worker in self._workers:
-            worker.stop()
-        for listener in self._listeners:
-            listener.close()
-        self._wake.set()
+        with self._lock:
+            self._closed = True
+            for worker in self._workers:
+                worker.stop()
+            self._close_listeners()
+        self._wake.put(None)
 
     def drain(self, timeout_ms: int) -> ShutdownReport:
         """Stop accepting, let requests in progress finish, then close everything.
@@ -229,29 +245,35 @@ class HttpServer:
         if timeout_ms <= 0:
             self.close()
             return ShutdownReport()
-        report = self._drain(timeout_ms)
-        self._wake.set()
-        return report
+        give_up_at = time.monotonic() + timeout_ms / 1000 + _LATE_SECONDS
+        reports = [_result(report, give_up_at) for report in self._begin_drain(timeout_ms)]
+        self.close()
+        return ShutdownReport(
+            drained=sum(report.drained for report in reports),
+            timed_out=sum(report.timed_out for report in reports),
+            in_flight_at_deadline=sum(report.in_flight_at_deadline for report in reports),
+            crashed=sum(report.crashed for report in reports),
+        )
 
-    def _drain(self, timeout_ms: int) -> ShutdownReport:
+    def _begin_drain(self, timeout_ms: int) -> list[Future[ShutdownReport]]:
         with self._lock:
             self._drained = True
             workers = list(self._workers)
         # The listeners close once no worker needs what waits in their queues.
-        left = threading.Semaphore(0)
-        reports = [worker.drain(timeout_ms, left.release) for worker in workers]
-        for report in reports:
-            if not report.done():
-                left.acquire(timeout=timeout_ms / 1000)
+        still_accepting = list(workers)
+
+        def stopped_accepting() -> None:
+            still_accepting.pop()
+            if not still_accepting:
+                self._close_listeners()
+
+        if not workers:
+            self._close_listeners()
+        return [worker.drain(timeout_ms, stopped_accepting) for worker in workers]
+
+    def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
-        found = [_wait_for(report, timeout_ms / 1000 + _LATE_SECONDS) for report in reports]
-        return ShutdownReport(
-            drained=sum(report.drained for report in found),
-            timed_out=sum(report.timed_out for report in found),
-            in_flight_at_deadline=sum(report.in_flight_at_deadline for report in found),
-            crashed=sum(report.crashed for report in found),
-        )
 
     def __enter__(self) -> Self:
         return self
@@ -276,9 +298,13 @@ def _stack(thread: threading.Thread) -> str:
     return " < ".join(f"{f.filename}:{f.lineno} in {f.name}" for f in reversed(frames[-4:]))
 
 
-def _wait_for(report: Future[ShutdownReport], seconds: float) -> ShutdownReport:
+def _seconds_until(moment: float | None) -> float | None:
+    return None if moment is None else max(0.0, moment - time.monotonic())
+
+
+def _result(report: Future[ShutdownReport], give_up_at: float) -> ShutdownReport:
     try:
-        return report.result(seconds)
+        return report.result(_seconds_until(give_up_at))
     except TimeoutError:
         # Inside a handler that takes no end; the worker goes with the process.
         return ShutdownReport(timed_out=1, in_flight_at_deadline=1)

@@ -36,6 +36,15 @@ _ACCEPTS = 64  # connections taken for one readiness of a listener
 _ACCEPT_PAUSE_MS = 100  # what a shortage of descriptors pauses accepting for
 _BATCH = 256
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# The connection that was first in the queue is gone, or its way is: accept(2) hands its error on.
+_LOST = frozenset(
+    getattr(errno, name)
+    for name in (
+        "ECONNABORTED ECONNRESET EPROTO ENOPROTOOPT EOPNOTSUPP ENETDOWN ENETUNREACH ENONET "
+        "EHOSTDOWN EHOSTUNREACH EPERM"
+    ).split()
+    if hasattr(errno, name)
+)
 _ACCEPT_AGAIN_TOKEN = 0  # a timer's, never a connection's
 
 
@@ -74,7 +83,9 @@ class Worker:
         self.ended = False
         self._drain: Future[ShutdownReport] | None = None
         self._drain_deadline = NEVER_MS
-        self._draining = 0
+        self._to_drain = 0
+        self.draining = False
+        self.handler_ms = config.handler_timeout_ms or NEVER_MS
         try:
             for listener in listeners:
                 # A descriptor of its own: the listener may be closed before the worker is.
@@ -131,14 +142,17 @@ class Worker:
                 for token, flags in batch:
                     connection = connections.get(token)
                     if connection is not None:
-                        connection.on_event(flags)
+                        try:
+                            connection.on_event(flags)
+                        except Exception as error:
+                            connection.fail(error)
                     elif token == WAKEUP_TOKEN:
                         self._run_commands()
                     elif token in self._listeners:
                         self._accept(token)
-                if self.ready:
-                    for _ in range(len(self.ready)):
-                        self.ready.popleft().resume()
+                for _ in range(len(self.ready)):
+                    connection = self.ready.popleft()
+                    self._guard(connection, connection.resume)
                 self._run_timers()
                 if self._drain is not None and (
                     not self._connections or self.now_ms >= self._drain_deadline
@@ -146,6 +160,14 @@ class Worker:
                     break
         finally:
             self._end()
+
+    @staticmethod
+    def _guard(connection: Connection, step: Callable[[], None]) -> None:
+        """Whatever goes wrong with one connection, the others go on."""
+        try:
+            step()
+        except Exception as error:
+            connection.fail(error)
 
     def read_clock(self) -> None:
         """Look at the clock; everything else goes by ``now_ms``."""
@@ -168,7 +190,7 @@ class Worker:
         for token in self.wheel.advance(self.now_ms):
             connection = self._connections.get(token)
             if connection is not None:
-                connection.on_timer()
+                self._guard(connection, connection.on_timer)
             elif token == _ACCEPT_AGAIN_TOKEN:
                 self._listen()
 
@@ -217,7 +239,7 @@ class Worker:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno == errno.ECONNABORTED:
+                if error.errno in _LOST:
                     continue
                 if error.errno not in _SHORTAGES:
                     raise
@@ -245,7 +267,7 @@ class Worker:
         idle = self.config.idle_timeout_ms
         connection.set_deadline(self.now_ms + idle if idle else NEVER_MS)
         if self._drain is not None:
-            connection.drain()
+            self._guard(connection, connection.drain)
 
     def _new_token(self) -> int:
         # Never a descriptor, and never one used before: an event of a connection that is gone
@@ -276,10 +298,11 @@ class Worker:
         self._close_listeners()
         stopped_accepting()
         self._drain = report
+        self.draining = True
         self._drain_deadline = self.now_ms + timeout_ms
-        self._draining = len(self._connections)
+        self._to_drain = len(self._connections)
         for connection in list(self._connections.values()):
-            connection.drain()
+            self._guard(connection, connection.drain)
 
     def _end(self) -> None:
         self._running = False
@@ -293,10 +316,10 @@ class Worker:
         # A drain that came too late to begin ends here, with nothing left to wait for.
         self._run_commands()
         if self._drain is not None:
-            cut = min(left, self._draining)
+            cut = min(left, self._to_drain)
             self._drain.set_result(
                 ShutdownReport(
-                    drained=self._draining - cut, timed_out=cut, in_flight_at_deadline=cut
+                    drained=self._to_drain - cut, timed_out=cut, in_flight_at_deadline=cut
                 )
             )
         self.reactor.close()

@@ -163,5 +163,5 @@ def _stays_failed(decoder: RequestDecoder | ResponseDecoder, error: HttpParseErr
         for _ in range(2):
             with pytest.raises(HttpParseError) as again:
                 decoder.next_event()
-            assert again.value.args == error.args
-            assert again.value.status == error.status
+            assert again.value == error
+            assert (again.value.detail, again.value.status) == (error.detail, error.status)

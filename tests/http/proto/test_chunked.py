@@ -106,6 +106,11 @@ def test_trailers_at_their_limits_and_past_them():
     assert variant(b"0\r\n" + line + b"\r\n", max_trailer_size=0) == "FIELDS_TOO_LARGE"
 
 
+@pytest.mark.parametrize("section", [b"A: b\rC", b"A: b\n", b"\n", b"\rA", b"A: b\r\n\rC"])
+def test_a_bare_line_end_in_trailers_is_refused_before_they_are_complete(section):
+    assert variant(b"0\r\n" + section) == "BAD_LINE_END"
+
+
 def test_a_body_past_its_limit_is_refused_when_its_chunk_is_announced():
     good = b"6\r\nabcdef\r\n4\r\nghij\r\n0\r\n\r\n"
     assert decode([good], max_body_size=10)[0] == b"abcdefghij"

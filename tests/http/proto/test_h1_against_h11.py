@@ -83,7 +83,7 @@ def responses(draw):
 
 
 def from_h11(connection, data):
-    """The message h11 reads, in the form of ``h1_events``, and whether it is complete."""
+    """The message h11 reads, in the form of ``h1_events``."""
     message, body = {}, b""
     connection.receive_data(data)
     while True:
@@ -123,7 +123,6 @@ def h11_pairs(headers):
 
 def same(message, theirs):
     theirs.setdefault("interim", [])
-    # h11 lower-cases nothing in raw_items but the value of Transfer-Encoding.
     return {key: message.get(key, []) for key in theirs} == theirs
 
 

@@ -86,7 +86,11 @@ def test_a_target_at_its_limit_and_past_it(size):
 
 
 def test_a_request_line_that_never_ends_is_not_waited_for():
-    assert request(b"GET /" + b"x" * 50, max_uri_length=50) is None
+    fits = b"M" * 54 + b" /" + b"x" * 49 + b" HTTP/1.1\r"
+    assert request(fits, max_uri_length=50) is None
+    assert request(fits + b"\nHost: a\r\n\r\n", max_uri_length=50)
+    assert variant(b"M" + fits, max_uri_length=50) == "URI_TOO_LONG"
+    assert variant(b"M" + fits + b"\nHost: a\r\n\r\n", max_uri_length=50) == "URI_TOO_LONG"
     for line in (b"GET /" + b"x" * 200, b"M" * 200, b"GET / " + b"x" * 200):
         assert variant(line, max_uri_length=50) == "URI_TOO_LONG"
         assert variant(line + b"\r\n\r\n", max_uri_length=50) == "URI_TOO_LONG"

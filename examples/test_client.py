@@ -1,0 +1,40 @@
+"""Testing handlers: without a socket, and over a real one for the length of a block.
+
+python examples/test_client.py
+"""
+
+from http.client import HTTPConnection
+
+from flare.errors import HttpStatusError
+from flare.http.request import Request
+from flare.http.response import Response, ok_json_value
+from flare.http.router import Router
+from flare.testing import TestClient, running_server
+
+router = Router()
+
+
+@router.post("/sum")
+def total(req: Request) -> Response:
+    numbers = req.json()
+    if not isinstance(numbers, list):
+        raise HttpStatusError(422, "a list, please")
+    return ok_json_value(sum(numbers))
+
+
+def main() -> None:
+    client = TestClient(router, raise_errors=False)
+    print("sum:", client.post("/sum", json=[1, 2, 3]).json())
+    refused = client.post("/sum", json={"a": 1})
+    print("refused:", refused.status, refused.text())
+    print("allowed:", client.get("/sum").headers["Allow"])
+
+    with running_server(None, router) as server:
+        connection = HTTPConnection("127.0.0.1", server.local_addr().port, timeout=5)
+        connection.request("POST", "/sum", body="[4, 5]")
+        print("over a socket:", connection.getresponse().read().decode())
+        connection.close()
+
+
+if __name__ == "__main__":
+    main()

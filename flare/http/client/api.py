@@ -1,0 +1,55 @@
+"""One request and done: a client of its own for each call, closed behind it."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+from flare.http.client.client import BodyOptions, CallOptions, HttpClient
+from flare.http.response import Response
+
+__all__ = ["delete", "get", "head", "options", "patch", "post", "put", "request"]
+
+
+def request(method: str, url: str, body: Any = None, **kwargs: Unpack[BodyOptions]) -> Response:
+    """One request; arguments, result and errors are those of ``HttpClient.request``.
+
+    The connection is closed after the response. For more than one request to a server, an
+    ``HttpClient`` keeps it.
+    """
+    with HttpClient(pool=False) as client:
+        return client.request(method, url, body, **kwargs)
+
+
+def get(url: str, **kwargs: Unpack[CallOptions]) -> Response:
+    """GET *url*; see ``request``."""
+    return request("GET", url, **kwargs)
+
+
+def head(url: str, **kwargs: Unpack[CallOptions]) -> Response:
+    """HEAD *url*; see ``request``."""
+    return request("HEAD", url, **kwargs)
+
+
+def options(url: str, **kwargs: Unpack[CallOptions]) -> Response:
+    """OPTIONS *url*; see ``request``."""
+    return request("OPTIONS", url, **kwargs)
+
+
+def delete(url: str, **kwargs: Unpack[CallOptions]) -> Response:
+    """DELETE *url*; see ``request``."""
+    return request("DELETE", url, **kwargs)
+
+
+def post(url: str, body: Any = None, **kwargs: Unpack[BodyOptions]) -> Response:
+    """POST *body* to *url*; see ``request``."""
+    return request("POST", url, body, **kwargs)
+
+
+def put(url: str, body: Any = None, **kwargs: Unpack[BodyOptions]) -> Response:
+    """PUT *body* at *url*; see ``request``."""
+    return request("PUT", url, body, **kwargs)
+
+
+def patch(url: str, body: Any = None, **kwargs: Unpack[BodyOptions]) -> Response:
+    """PATCH *url* with *body*; see ``request``."""
+    return request("PATCH", url, body, **kwargs)

@@ -1,0 +1,359 @@
+"""``HttpClient``: a blocking HTTP/1.1 client whose connections are kept and shared by threads."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self, TypedDict, Unpack
+
+from flare._version import __version__
+from flare.errors import ValidationError
+from flare.http.body import as_body
+from flare.http.client.auth import Auth, as_auth
+from flare.http.client.connection import response_limits
+from flare.http.client.content import UNSET, Content, encode_content
+from flare.http.client.download import HttpDownload
+from flare.http.client.fields import DefaultFields, check_method
+from flare.http.client.pool import ConnectionPool
+from flare.http.client.redirect import RedirectMode, RedirectPolicy
+from flare.http.client.sender import Call, Sender, dial_with
+from flare.http.client.target import Params, Target, TargetResolver
+from flare.http.client.timeouts import Clock, Timeouts
+from flare.http.client.transport import TcpTransport, Transport
+from flare.http.proto.headers import HeaderMap
+from flare.http.request import Request
+from flare.http.response import Response
+
+__all__ = ["AuthLike", "BodyOptions", "CallOptions", "HeadersLike", "HttpClient", "TimeoutLike"]
+
+AuthLike = Auth | Callable[[HeaderMap], None] | tuple[str, str]
+HeadersLike = HeaderMap | Mapping[str, str] | Iterable[tuple[str, str]]
+TimeoutLike = float | tuple[float, float]
+
+
+class CallOptions(TypedDict, total=False):
+    """What each call may say for itself; ``HttpClient.request`` tells what each means."""
+
+    headers: HeadersLike | None
+    params: Params | None
+    auth: AuthLike | None
+    timeout: TimeoutLike | None
+    timeout_ms: int | None
+    stream: bool
+    follow_redirects: bool | None
+
+
+class BodyOptions(CallOptions, total=False):
+    """The same, for calls that may have a body."""
+
+    json: Any
+    data: Any
+
+
+_NO_CONTENT = Content()
+_DENY = RedirectPolicy.deny()
+
+
+class HttpClient:
+    """A blocking HTTP client with keep-alive. Use it with ``with``; share it between threads.
+
+    ``HttpClient("https://host/base")`` resolves relative URLs against a base;
+    ``HttpClient(BearerAuth("..."))`` gives credentials alone, ``HttpClient(base, auth)`` both.
+    Credentials go to the base's origin only, and never along with a redirect to another one.
+
+    Times are milliseconds, 0 is no limit. ``timeout_ms`` bounds a whole call, the body included
+    unless it is streamed; ``connect_timeout_ms`` (look-up and connect), ``read_timeout_ms``
+    (silence), ``write_timeout_ms`` (a stalled write) and ``pool_timeout_ms`` (the wait for a free
+    connection) are each ``timeout_ms`` unless given.
+
+    ``pool=False`` closes every connection after its response. Otherwise idle ones are kept,
+    ``max_idle_per_host`` for an origin and ``max_idle_total`` in all (0: no cap in all), for
+    ``idle_timeout_ms``. At most ``max_connections`` are open at a time (0: no cap).
+    ``redirect_policy`` wins over ``max_redirects``. A body of more than ``max_response_bytes``
+    raises ``NetworkError``. ``headers`` are sent with every request, ``transport`` makes the
+    connections (see ``Transport``).
+
+    Every method is safe from any thread. After ``close`` calls raise ``NetworkError``. A forked
+    child starts without the parent's connections.
+    """
+
+    def __init__(
+        self,
+        base_url: str | AuthLike = "",
+        auth: AuthLike | None = None,
+        *,
+        max_redirects: int = 10,
+        timeout_ms: int = 30_000,
+        user_agent: str = f"flare/{__version__}",
+        connect_timeout_ms: int | None = None,
+        read_timeout_ms: int | None = None,
+        write_timeout_ms: int | None = None,
+        pool_timeout_ms: int | None = None,
+        pool: bool = True,
+        max_idle_per_host: int = 8,
+        max_idle_total: int = 64,
+        idle_timeout_ms: int = 90_000,
+        max_connections: int = 100,
+        redirect_policy: RedirectPolicy | None = None,
+        max_response_bytes: int | None = None,
+        headers: HeadersLike | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        if not isinstance(base_url, str):
+            if auth is not None:
+                raise TypeError("give base_url first, then auth")
+            auth, base_url = base_url, ""
+        self._resolver = TargetResolver(base_url)
+        self._auth = as_auth(auth)
+        self._limits = Timeouts.of(
+            timeout_ms, connect_timeout_ms, read_timeout_ms, write_timeout_ms, pool_timeout_ms
+        )
+        self._policy = redirect_policy or RedirectPolicy(max_redirects)
+        if max_response_bytes is not None and max_response_bytes < 0:
+            raise ValidationError("max_response_bytes", f"must be >= 0, got {max_response_bytes}")
+        self._user_agent = user_agent
+        self._headers = HeaderMap(headers)
+        self._set_defaults(keep_alive=pool)
+        self._pool = ConnectionPool(
+            dial_with(transport or TcpTransport(), response_limits(max_response_bytes)),
+            max_idle_per_host=max_idle_per_host if pool else 0,
+            max_idle_total=max_idle_total,
+            idle_timeout_ms=idle_timeout_ms,
+            max_connections=max_connections,
+        )
+        self._sender = Sender(self._pool)
+
+    def _set_defaults(self, *, keep_alive: bool) -> None:
+        self._defaults = DefaultFields(self._user_agent, self._headers, keep_alive=keep_alive)
+        self._foreign_defaults = self._defaults.without_credentials()
+
+    @classmethod
+    def default(cls) -> Self:
+        """The same as ``HttpClient()``."""
+        return cls()
+
+    @property
+    def base_url(self) -> str:
+        """What relative URLs are resolved against, without user name and password."""
+        base = self._resolver.base
+        return base.text if base else ""
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        *,
+        headers: HeadersLike | None = None,
+        params: Params | None = None,
+        json: Any = UNSET,
+        data: Any = None,
+        auth: AuthLike | None = None,
+        timeout: TimeoutLike | None = None,
+        timeout_ms: int | None = None,
+        stream: bool = False,
+        follow_redirects: bool | None = None,
+    ) -> Response:
+        """Send a request and return the response, whatever its status.
+
+        *body*: text is JSON already and sent as such, bytes go as they are without a
+        ``Content-Type``, a dict, list, number or bool is encoded as JSON; a binary file, an
+        iterator of bytes or a ``ChunkSource`` is streamed. Or one of *json* (any value) and
+        *data* (a mapping or pairs, form-encoded). *params* are appended to the query.
+
+        *auth* replaces the client's. *timeout* is seconds, or a pair for connect and read,
+        *timeout_ms* milliseconds; ``None`` leaves the client's, 0 is no limit. *stream* returns
+        an ``HttpDownload``, to be read and closed by the caller. *follow_redirects* false returns
+        a redirect as it is, true follows even where the client's policy says not to.
+
+        Blocks until the body has arrived (with *stream*: the head), or the timeout ends it.
+        Raises ``ValidationError``, ``UrlParseError`` or ``HeaderInjectionError`` before anything
+        is sent; ``CallTimeout`` or ``ConnectTimeout``, whose ``phase`` says which limit ran out;
+        ``DnsError``, ``ConnectionRefused``, ``ConnectionReset``, ``BrokenPipe``;
+        ``HttpProtocolError`` for an answer that is not HTTP or incomplete; ``TooManyRedirects``,
+        ``CrossOriginRedirect``; ``NetworkError``, the base of these, for the rest.
+        """
+        content = _NO_CONTENT
+        if body is not None or json is not UNSET or data is not None:
+            content = encode_content(body, json, data)
+        return self._call(
+            method, url, content, params, None if headers is None else HeaderMap(headers),
+            auth, timeout, timeout_ms, stream, follow_redirects,
+        )  # fmt: skip
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        content: Content,
+        params: Params | None,
+        headers: HeaderMap | None,
+        auth: AuthLike | None,
+        timeout: TimeoutLike | None,
+        timeout_ms: int | None,
+        stream: bool,
+        follow_redirects: bool | None,
+    ) -> Response:
+        try:
+            method = check_method(method, content)
+            target = self._resolver.resolve(url, params)
+            limits = self._limits
+            if timeout is not None or timeout_ms is not None:
+                limits = limits.for_call(timeout, timeout_ms)
+            at_home = self._is_home(target)
+            call = Call(
+                method,
+                target,
+                headers or None,
+                content,
+                self._auth_for(target, headers, auth, at_home),
+                self._defaults if at_home else self._foreign_defaults,
+            )
+            policy = self._policy
+            if follow_redirects is not None:
+                policy = self._policy_for(follow_redirects)
+            reply = self._sender.follow(call, Clock(limits), policy)
+        finally:
+            if content.source is not None:
+                content.close()
+        if not stream:
+            return reply.buffered()
+        reply.lift_total()
+        return HttpDownload(reply)
+
+    def _is_home(self, target: Target) -> bool:
+        base = self._resolver.base
+        return base is None or target.origin == base.origin
+
+    def _auth_for(
+        self, target: Target, headers: HeaderMap | None, auth: AuthLike | None, at_home: bool
+    ) -> Auth | None:
+        """The call's own credentials, or a field among *headers*, or the client's, or the URL's."""
+        if auth is not None:
+            return as_auth(auth)
+        if headers is not None and "authorization" in headers:
+            return None
+        if self._auth is not None and at_home:
+            return self._auth
+        if target.auth is None and at_home and self._resolver.base is not None:
+            return self._resolver.base.auth
+        return target.auth
+
+    def _policy_for(self, follow_redirects: bool) -> RedirectPolicy:
+        if not follow_redirects:
+            return _DENY
+        return RedirectPolicy() if self._policy.mode == RedirectMode.DENY else self._policy
+
+    def get(self, url: str, **kwargs: Unpack[CallOptions]) -> Response:
+        """GET *url*; the keywords are those of ``request``."""
+        return self.request("GET", url, **kwargs)
+
+    def head(self, url: str, **kwargs: Unpack[CallOptions]) -> Response:
+        """HEAD *url*; the keywords are those of ``request``."""
+        return self.request("HEAD", url, **kwargs)
+
+    def options(self, url: str, **kwargs: Unpack[CallOptions]) -> Response:
+        """OPTIONS *url*; the keywords are those of ``request``."""
+        return self.request("OPTIONS", url, **kwargs)
+
+    def delete(self, url: str, **kwargs: Unpack[CallOptions]) -> Response:
+        """DELETE *url*; the keywords are those of ``request``."""
+        return self.request("DELETE", url, **kwargs)
+
+    def post(self, url: str, body: Any = None, **kwargs: Unpack[BodyOptions]) -> Response:
+        """POST *body* to *url*; body and keywords are those of ``request``."""
+        return self.request("POST", url, body, **kwargs)
+
+    def put(self, url: str, body: Any = None, **kwargs: Unpack[BodyOptions]) -> Response:
+        """PUT *body* at *url*; body and keywords are those of ``request``."""
+        return self.request("PUT", url, body, **kwargs)
+
+    def patch(self, url: str, body: Any = None, **kwargs: Unpack[BodyOptions]) -> Response:
+        """PATCH *url* with *body*; body and keywords are those of ``request``."""
+        return self.request("PATCH", url, body, **kwargs)
+
+    def send(
+        self,
+        request: Request,
+        *,
+        auth: AuthLike | None = None,
+        timeout: TimeoutLike | None = None,
+        timeout_ms: int | None = None,
+        stream: bool = False,
+        follow_redirects: bool | None = None,
+    ) -> Response:
+        """Send *request*, whose ``url`` is absolute or relative to the base; else as ``request``.
+
+        Its headers and body go as they are. It is not changed.
+        """
+        return self._call(
+            request.method, request.url, Content(bytes(request.body)), None,
+            request.headers.copy(), auth, timeout, timeout_ms, stream, follow_redirects,
+        )  # fmt: skip
+
+    def send_chunked(
+        self,
+        method: str,
+        url: str,
+        source: Any,
+        content_type: str = "application/octet-stream",
+        **kwargs: Unpack[CallOptions],
+    ) -> Response:
+        """Stream *source* by chunked transfer coding; the keywords are those of ``request``.
+
+        *source* is an iterator of bytes, a ``ChunkSource`` or a binary file. What it raises is
+        raised, and the connection dropped. Empty chunks are left out.
+        """
+        headers = HeaderMap(kwargs.get("headers"))
+        headers.setdefault("Content-Type", content_type)
+        headers.set("Transfer-Encoding", "chunked")
+        kwargs["headers"] = headers
+        return self.request(method, url, as_body(source), **kwargs)
+
+    def get_streaming(self, url: str, **kwargs: Unpack[CallOptions]) -> HttpDownload:
+        """GET *url*, without its body: read that from the ``HttpDownload``, and close it.
+
+        The keywords are those of ``request``.
+        """
+        kwargs["stream"] = True
+        download = self.request("GET", url, **kwargs)
+        assert isinstance(download, HttpDownload)
+        return download
+
+    def with_pool(
+        self, max_idle_per_host: int = 8, max_idle_total: int = 64, idle_timeout_ms: int = 90_000
+    ) -> Self:
+        """Keep connections with these limits, as the constructor's; returns the client."""
+        self._pool.configure(max_idle_per_host, max_idle_total, idle_timeout_ms)
+        self._set_defaults(keep_alive=True)
+        return self
+
+    def with_redirect_policy(self, policy: RedirectPolicy) -> Self:
+        """Follow redirects by *policy* from now on; returns the client."""
+        self._policy = policy
+        return self
+
+    def idle_count(self) -> int:
+        """How many idle connections are kept."""
+        return self._pool.idle_count()
+
+    def close(self) -> None:
+        """Close the idle connections; calls under way, downloads too, may end. Idempotent."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        pool: Any = getattr(self, "_pool", None)
+        if pool is not None and pool.idle_count():
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            pool.close()
+
+    def __repr__(self) -> str:
+        active, idle, waiting = self._pool.counts()
+        base = f" {self.base_url}" if self.base_url else ""
+        return f"<HttpClient{base} active={active} idle={idle} waiting={waiting}>"

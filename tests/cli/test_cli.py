@@ -1,0 +1,273 @@
+"""The command line: what it prints, and the one line and exit code for what cannot be meant."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flare import Request, Response, SocketAddr, get, ok
+from flare.cli import main
+from flare.cli.reload import snapshot
+from flare.testing import running_server
+
+DEADLINE = 20
+
+
+def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "flare", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        **options,
+    )
+
+
+@contextmanager
+def started(*arguments: str, **options: object) -> Iterator[subprocess.Popen[str]]:
+    """A command that goes on running; killed at the end if it still does."""
+    program = subprocess.Popen(
+        [sys.executable, "-u", "-W", "error", "-m", "flare", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+    try:
+        yield program
+    finally:
+        if program.poll() is None:
+            program.kill()
+        program.communicate()
+
+
+def read_until(program: subprocess.Popen[str], pattern: str) -> re.Match[str]:
+    """Read lines until one matches. The test's own deadline ends the wait."""
+    assert program.stdout is not None
+    seen = []
+    for line in program.stdout:
+        seen.append(line)
+        if found := re.search(pattern, line):
+            return found
+    raise AssertionError(f"the program ended without {pattern!r}: {seen}")
+
+
+def stop(program: subprocess.Popen[str], number: int = signal.SIGINT) -> int:
+    program.send_signal(number)
+    return program.wait(DEADLINE)
+
+
+APP = """
+from flare import Router, ok
+
+router = Router()
+router.get("/", lambda request: ok("first"))
+
+def plain(request):
+    return ok("plain")
+
+class Holder:
+    handler = staticmethod(plain)
+
+number = 5
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
+    (tmp_path / "wrong.py").write_text("def f(:\n")
+    (tmp_path / "raises.py").write_text("raise RuntimeError('two\\nlines')\n")
+    (tmp_path / "leaves.py").write_text("import sys; sys.exit(3)\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["serve", "app"], "expected module:handler, got 'app'"),
+        (["serve", ":router"], "expected module:handler"),
+        (["serve", "missing:router"], "there is no module 'missing' here"),
+        (["serve", "app.sub:router"], "cannot import 'app.sub'|there is no module 'app.sub' here"),
+        (["serve", "app:nothing"], "module 'app' has no 'nothing'"),
+        (["serve", "app:number"], "app:number: .*handler"),
+        (["serve", "app:Holder"], "app:Holder: .*handler"),
+        (["serve", "broken:x"], "cannot import 'broken': ModuleNotFoundError.*broken.py:1"),
+        (["serve", "wrong:f"], "cannot import 'wrong': SyntaxError.*wrong.py:1"),
+        (["serve", "raises:f"], "cannot import 'raises': RuntimeError: two lines.*raises.py:1"),
+        (["serve", "leaves:f"], "cannot import 'leaves': SystemExit: 3"),
+        (["serve", "app:plain", "--port", "65536"], "--port takes 0 to 65535"),
+        (["serve", "app:plain", "--port", "-1"], "--port takes 0 to 65535"),
+        (["serve", "app:plain", "--host", "no such host"], "--host"),
+        (["serve", "app:plain", "--port", "0", "--workers", "257"], "--workers: at most 256"),
+        (["serve", "app:plain", "--fd", "0"], "--fd 0"),
+        (["demo", "--port", "70000"], "--port takes 0 to 65535"),
+        (["get", "nonsense"], "bad URL 'nonsense'"),
+        (["get", "ftp://127.0.0.1/"], "bad URL"),
+        (["get", "http://"], "bad URL"),
+        (["get", "http://127.0.0.1:1/", "-H", "no colon"], "-H takes 'Name: value'"),
+        (["get", "http://127.0.0.1:1/", "-H", "bad name: x"], "-H 'bad name: x'"),
+        (["get", "http://127.0.0.1:1/", "-X", "BAD METHOD"], "method"),
+        (["get", "http://127.0.0.1:1/", "-d", "@no/such/file"], "-d @no/such/file"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_a_command_that_cannot_be_meant_gets_one_line(
+    arguments: list[str], says: str, app: Path, monkeypatch, capfd
+) -> None:
+    monkeypatch.chdir(app)
+    monkeypatch.syspath_prepend(str(app))
+    for name in ("app", "broken", "wrong", "raises", "leaves"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    try:
+        code = main(arguments)
+    finally:
+        for name in ("app", "broken", "wrong", "raises", "leaves"):
+            sys.modules.pop(name, None)
+    error = capfd.readouterr().err
+    assert code == 2
+    assert re.search(says, error), error
+    assert error.count("\n") == 1
+    assert error.startswith("flare: ")
+
+
+def test_an_unknown_command_is_exit_code_2() -> None:
+    assert run("nonsense").returncode == 2
+    assert run().returncode == 2
+
+
+def test_the_version_is_printed() -> None:
+    assert re.fullmatch(r"flare \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+def test_a_busy_port_is_told_in_one_line(app: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        for command in (["serve", "app:plain"], ["demo"], ["serve", "app:plain", "--reload"]):
+            done = run(*command, "--port", str(port), cwd=app)
+            assert done.returncode == 2
+            assert done.stderr.count("\n") == 1
+            assert f"127.0.0.1:{port} is in use" in done.stderr
+
+
+def test_a_port_that_another_flare_serves_is_busy() -> None:
+    with running_server(lambda request: ok()) as server:
+        done = run("demo", "--port", str(server.local_addr().port))
+    assert done.returncode == 2
+    assert "is in use" in done.stderr
+
+
+def test_the_demo_fetches_each_of_its_routes_and_stops() -> None:
+    done = run("demo", "--port", "0", "--once")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    found = {(row[0], row[1]): row[2] for row in rows if len(row) > 3}
+    assert found[("GET", "/")] == "200"
+    assert found[("GET", "/hello/world")] == "200"
+    assert found[("POST", "/echo")] == "200"
+    assert found[("GET", "/stream")] == "200"
+    assert found[("GET", "/no/such/page")] == "404"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_demo_serves_on_until_told_to_stop(number: int) -> None:
+    with started("demo", "--port", "0") as program:
+        base = read_until(program, r"Serving on (http://\S+/) until")[1]
+        page = get(base)
+        assert "<title>flare</title>" in page.text()
+        assert page.headers.get("content-type") == "text/html; charset=utf-8"
+        assert get(base + "stream").text().count("\n") == 100
+        assert stop(program, number) == 0
+
+
+def test_serve_serves_a_router_and_stops_at_ctrl_c(app: Path) -> None:
+    with started("serve", "app:router", "--port", "0", "--access-log", cwd=app) as program:
+        base = read_until(program, r"app:router on (http://\S+/)")[1]
+        assert get(base).text() == "first"
+        assert read_until(program, r'"GET / HTTP/1.1" 200 5 ')
+        assert stop(program) == 0
+
+
+def test_serve_takes_a_dotted_name_and_several_workers(app: Path) -> None:
+    command = ["serve", "app:Holder.handler", "--port", "0", "--workers", "3"]
+    with started(*command, cwd=app) as program:
+        base = read_until(program, r"on (http://\S+/) \(3 workers\)")[1]
+        assert [get(base).text() for _ in range(8)] == ["plain"] * 8
+        assert stop(program, signal.SIGTERM) == 0
+
+
+def test_serve_with_reload_takes_new_code_without_refusing_a_connection(app: Path) -> None:
+    with started("serve", "app:router", "--port", "0", "--reload", cwd=app) as program:
+        base = read_until(program, r"on (http://\S+/)")[1]
+        assert get(base).text() == "first"
+        (app / "app.py").write_text(APP.replace("first", "the second"))
+        answers = set()
+        deadline = time.monotonic() + DEADLINE
+        while "the second" not in answers:
+            assert time.monotonic() < deadline
+            answers.add(get(base).text())
+        assert answers <= {"first", "the second"}
+        (app / "app.py").write_text("def f(:\n")
+        read_until(program, "SyntaxError")
+        (app / "app.py").write_text(APP.replace("first", "third"))
+        assert get(base).text() == "third"
+        assert stop(program) == 0
+
+
+def test_the_watch_sees_a_changed_a_new_and_a_removed_file(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "x.py").write_text("")
+    (tmp_path / "a.py").write_text("")
+    (tmp_path / "a.txt").write_text("")
+    before = snapshot(str(tmp_path))
+    assert [os.path.basename(path) for path in before] == ["a.py"]
+    (tmp_path / "a.py").write_text("1")
+    (tmp_path / "sub" / "b.py").write_text("")
+    after = snapshot(str(tmp_path))
+    assert sorted(os.path.basename(path) for path in after) == ["a.py", "b.py"]
+    assert after[str(tmp_path / "a.py")] != before[str(tmp_path / "a.py")]
+
+
+def show(request: Request) -> Response:
+    text = f"{request.method} {request.headers.get('x-one')} {request.text()}"
+    return Response(201, body=text, headers={"X-Kind": request.headers.get("content-type")})
+
+
+def test_get_prints_the_body_and_with_i_the_head(capfd) -> None:
+    with running_server(show) as server:
+        base = f"http://{server.local_addr()}/"
+        assert main(["get", base, "-H", "X-One: 1"]) == 0
+        assert capfd.readouterr().out == "GET 1 "
+        assert main(["get", base, "-i", "-X", "PUT", "-d", "a=b"]) == 0
+    head, _, body = capfd.readouterr().out.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 201 Created\r\n")
+    assert "X-Kind: application/x-www-form-urlencoded" in head
+    assert body == "PUT  a=b"
+
+
+def test_get_takes_data_from_a_file(tmp_path: Path, capfd) -> None:
+    (tmp_path / "data").write_bytes(b"from a file")
+    with running_server(show) as server:
+        assert main(["get", f"http://{server.local_addr()}/", "-d", f"@{tmp_path / 'data'}"]) == 0
+    assert capfd.readouterr().out == "POST  from a file"
+
+
+def test_get_of_a_peer_that_is_not_there_is_exit_code_1(capfd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        addr = SocketAddr.from_sockaddr(probe.getsockname())
+    assert main(["get", f"http://{addr}/"]) == 1
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert str(addr) in error

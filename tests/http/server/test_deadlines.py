@@ -1,0 +1,220 @@
+"""Every wait for a client has a deadline of its own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from serving import PATIENCE, Connect, Peer, Serve
+
+from flare.http import Request, Response, StreamingResponse, ok
+from flare.http.server import ServerConfig
+
+BRIEF = 60
+OFF = ServerConfig(
+    idle_timeout_ms=0,
+    header_timeout_ms=0,
+    read_body_timeout_ms=0,
+    write_timeout_ms=0,
+    handler_timeout_ms=0,
+    request_timeout_ms=0,
+)
+HEAD_PART = b"GET / HTTP/1.1\r\nHost: h"
+BODY_PART = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf"
+CHUNK_PART = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nha"
+
+
+def hello(request: Request) -> Response:
+    return ok("hello")
+
+
+def only(**deadlines: int) -> ServerConfig:
+    return replace(OFF, **deadlines)
+
+
+def answers(peer: Peer) -> bool:
+    peer.get("/")
+    return peer.read().body == b"hello"
+
+
+def test_a_silent_connection_is_closed_without_a_word(serve: Serve, connect: Connect) -> None:
+    peer = connect(serve(hello, only(idle_timeout_ms=BRIEF)))
+    assert peer.is_ended()
+
+
+def test_silence_between_requests_is_closed_without_a_word(serve: Serve, connect: Connect) -> None:
+    peer = connect(serve(hello, only(idle_timeout_ms=BRIEF)))
+    assert answers(peer)
+    assert peer.is_ended()
+
+
+def test_a_blank_line_behind_a_body_is_silence(serve: Serve, connect: Connect) -> None:
+    """Old clients send one; a 408 would be taken for the answer to their next request."""
+    peer = connect(serve(hello, only(idle_timeout_ms=BRIEF, header_timeout_ms=BRIEF)))
+    peer.post(b"x")
+    peer.send(b"\r\n")
+    assert peer.read().status == 200
+    assert peer.is_ended()
+
+
+@pytest.mark.parametrize(
+    ("part", "deadline"),
+    [
+        (b"G", "header_timeout_ms"),
+        (HEAD_PART, "header_timeout_ms"),
+        (BODY_PART, "read_body_timeout_ms"),
+        (CHUNK_PART, "read_body_timeout_ms"),
+        (b"G", "request_timeout_ms"),
+        (HEAD_PART, "request_timeout_ms"),
+        (BODY_PART, "request_timeout_ms"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 1])
+def test_half_a_request_gets_408(
+    serve: Serve, connect: Connect, part: bytes, deadline: str, before: int
+) -> None:
+    peer = connect(serve(hello, only(**{deadline: BRIEF})))
+    for _ in range(before):
+        assert answers(peer)
+    peer.send(part)
+    reply = peer.read()
+    assert (reply.status, reply.body) == (408, b"408 Request Timeout")
+    assert reply.get("connection") == "close"
+    assert peer.rest() == b""
+
+
+def drip(peer: Peer, first: bytes, byte: bytes) -> None:
+    """Send slowly until the server answers."""
+    peer.send(first)
+    peer.sock.settimeout(0.01)
+    deadline = time.monotonic() + PATIENCE
+    while not peer.buffer:
+        assert time.monotonic() < deadline, "it lives for ever"
+        peer.send(byte)
+        try:
+            peer._more()
+        except TimeoutError:
+            continue
+    peer.sock.settimeout(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("deadline", "first", "byte"),
+    [
+        ("header_timeout_ms", b"GET / HTTP/1.1\r\nHost: h\r\nX: ", b"y"),
+        ("read_body_timeout_ms", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999\r\n\r\n", b"y"),
+        ("read_body_timeout_ms", CHUNK_PART[:-5], b"1\r\ny\r\n"),
+        ("request_timeout_ms", b"GET / HTTP/1.1\r\nHost: h\r\nX: ", b"y"),
+    ],
+)
+def test_a_byte_now_and_then_does_not_move_the_deadline(
+    serve: Serve, connect: Connect, deadline: str, first: bytes, byte: bytes
+) -> None:
+    peer = connect(serve(hello, only(**{deadline: BRIEF})))
+    drip(peer, first, byte)
+    assert peer.read().status == 408
+
+
+def test_the_second_request_of_a_connection_has_a_deadline_of_its_own(
+    serve: Serve, connect: Connect
+) -> None:
+    peer = connect(serve(hello, only(header_timeout_ms=150, request_timeout_ms=200)))
+    for _ in range(4):  # together longer than one deadline
+        peer.send(b"GET / HTTP/1.1\r\n")
+        peer.sock.settimeout(0.06)
+        with pytest.raises(TimeoutError):
+            peer._more()
+        peer.sock.settimeout(PATIENCE)
+        peer.send(b"Host: h\r\n\r\n")
+        assert peer.read().status == 200
+
+
+def test_half_a_request_behind_a_whole_one_gets_its_408(serve: Serve, connect: Connect) -> None:
+    peer = connect(serve(hello, only(header_timeout_ms=BRIEF)))
+    peer.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /two HT")
+    assert peer.read().status == 200
+    assert peer.read().status == 408
+
+
+def buffered(_: Request) -> Response:
+    return ok(b"x" * 30_000_000)
+
+
+def streamed(_: Request) -> StreamingResponse:
+    return StreamingResponse(200, (b"x" * 65536 for _ in range(500)))
+
+
+@pytest.mark.parametrize("handler", [buffered, streamed])
+def test_a_client_that_never_reads_is_dropped(
+    serve: Serve, connect: Connect, handler: Callable[[Request], object]
+) -> None:
+    config = replace(OFF, write_timeout_ms=BRIEF, max_connections=1)
+    address = serve(lambda request: handler(request) if request.url == "/big" else ok(), config)
+    connect(address, receive_buffer=4096).get("/big")
+    # The kernel keeps trying to deliver what it took, so the client sees no end; the place does.
+    waiting = connect(address)
+    waiting.get("/")
+    assert waiting.read().status == 200
+
+
+def test_a_slow_reader_that_makes_progress_is_kept(serve: Serve, connect: Connect) -> None:
+    size = 20_000_000
+    config = only(write_timeout_ms=250, request_timeout_ms=300)
+    peer = connect(serve(lambda _: ok(b"x" * size), config))
+    peer.get("/")
+    began = time.monotonic()
+    seen = 0
+    while time.monotonic() < began + 0.5:  # longer than either deadline
+        seen += len(peer.sock.recv(32_768))
+        time.sleep(0.002)
+    while seen < size:
+        seen += len(peer.sock.recv(1 << 20))
+    assert seen >= size
+
+
+def test_without_deadlines_nothing_is_closed(serve: Serve, connect: Connect) -> None:
+    address = serve(hello, OFF)
+    silent, half = connect(address), connect(address)
+    half.send(HEAD_PART)
+    for peer in (silent, half):
+        peer.sock.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            peer._more()
+        peer.sock.settimeout(PATIENCE)
+    half.send(b"\r\n\r\n")
+    assert half.read().status == 200
+    assert answers(silent)
+
+
+def test_two_hundred_clients_that_stall_in_every_phase_hold_nobody_up(
+    serve: Serve, connect: Connect
+) -> None:
+    config = ServerConfig(idle_timeout_ms=400, header_timeout_ms=400, read_body_timeout_ms=400)
+    address = serve(hello, config)
+    parts = [b"", b"G", HEAD_PART, BODY_PART, CHUNK_PART]
+    stalled = [connect(address) for _ in range(200)]
+    for number, peer in enumerate(stalled):
+        peer.send(parts[number % len(parts)])
+    assert answers(connect(address))
+    for number, peer in enumerate(stalled):
+        if number % len(parts):
+            assert peer.read().status == 408
+        else:
+            assert peer.is_ended()
+
+
+def test_a_handler_that_returns_late_is_logged(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    def slow(request: Request) -> Response:
+        time.sleep(0.03)
+        return ok("hello")
+
+    with caplog.at_level(logging.WARNING, "flare.error"):
+        peer = connect(serve(slow, only(handler_timeout_ms=10)))
+        assert answers(peer)
+        assert answers(peer)
+    assert "the handler took" in caplog.messages[0]

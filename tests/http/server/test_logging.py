@@ -1,0 +1,157 @@
+"""The access log and the error log: one line each, and nothing of the peer's in them raw."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from serving import Connect, Serve
+
+from flare.http import Request, Response, ok
+from flare.http.server import ServerConfig, stream_response
+from flare.http.server.logs import escape
+
+LOGGED = ServerConfig(access_log=True)
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[str], list[str]]:
+    """The lines of one logger so far."""
+    caplog.set_level(logging.INFO, "flare")
+    return lambda name: [r.getMessage() for r in caplog.records if r.name == name]
+
+
+Lines = Callable[[str], list[str]]
+
+
+def test_no_access_log_unless_asked_for(serve: Serve, connect: Connect, lines: Lines) -> None:
+    peer = connect(serve(lambda _: ok()))
+    peer.get("/")
+    peer.read()
+    assert lines("flare.access") == []
+
+
+def test_one_access_line_a_request(serve: Serve, connect: Connect, lines: Lines) -> None:
+    def handler(request: Request) -> Response:
+        if request.url == "/bad":
+            raise ValueError
+        if request.url == "/stream":
+            return stream_response([b"ab", b"c"])
+        return ok("hello")
+
+    peer = connect(serve(handler, LOGGED))
+    for target in ("/a?q=1", "/bad", "/stream"):
+        peer.get(target)
+        peer.read()
+    peer.send(b"HEAD /head HTTP/1.0\r\n\r\n")
+    assert peer.rest()
+    host, port = peer.sock.getsockname()
+    found = [re.sub(r" \d+\.\dms$", "", line) for line in lines("flare.access")]
+    assert found == [
+        f'{host}:{port} "GET /a?q=1 HTTP/1.1" 200 5',
+        f'{host}:{port} "GET /bad HTTP/1.1" 500 21',
+        f'{host}:{port} "GET /stream HTTP/1.1" 200 3',
+        f'{host}:{port} "HEAD /head HTTP/1.0" 200 0',
+    ]
+
+
+def test_a_response_that_is_cut_off_has_its_line_too(
+    serve: Serve, connect: Connect, lines: Lines
+) -> None:
+    def body() -> Any:
+        yield b"abc"
+        raise ValueError("broken")
+
+    peer = connect(serve(lambda _: stream_response(body()), LOGGED))
+    peer.get("/")
+    peer.rest()
+    assert len(lines("flare.access")) == 1
+    assert '"GET / HTTP/1.1" 200 3 ' in lines("flare.access")[0]
+    assert len(lines("flare.error")) == 1
+
+
+def test_a_quote_in_a_target_cannot_forge_a_field(
+    serve: Serve, connect: Connect, lines: Lines
+) -> None:
+    peer = connect(serve(lambda _: ok(), LOGGED))
+    peer.get('/"_200_0\\x1b[31m')
+    peer.read()
+    (line,) = lines("flare.access")
+    assert line.count('"') == 2
+    assert '"GET /%22_200_0\\\\x1b[31m HTTP/1.1" 200 0' in line
+
+
+def test_a_handler_error_is_one_line_with_its_place(
+    serve: Serve, connect: Connect, lines: Lines
+) -> None:
+    def handler(request: Request) -> Response:
+        raise ValueError("first\nsecond\r\n\x1b[31mred\u2028")
+
+    peer = connect(serve(handler))
+    peer.get("/a", "X-Request-Id: id-7\xe9")
+    peer.read()
+    (line,) = lines("flare.error")
+    host, port = peer.sock.getsockname()
+    assert line.startswith(f"GET /a from {host}:{port} [id-7")
+    assert "ValueError: first\\nsecond\\r\\n\\x1b[31mred\\u2028 at " in line
+    assert line.endswith("in handler")
+    assert line.isascii()
+    assert line.isprintable()
+
+
+def test_a_traceback_is_there_for_those_who_debug(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "flare.error")
+
+    def handler(_: Request) -> Response:
+        raise ValueError("why")
+
+    peer = connect(serve(handler))
+    peer.get("/")
+    peer.read()
+    assert [r.levelname for r in caplog.records] == ["ERROR", "DEBUG"]
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /\x1b[31m HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\nX-Forged: line\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization : Basic c2VjcmV0\r\n\r\n",
+        b"\xff\xfe\x00\n" * 100 + b"\r\n\r\n",
+    ],
+)
+def test_a_refused_request_is_one_printable_line(
+    serve: Serve, connect: Connect, lines: Lines, request_bytes: bytes
+) -> None:
+    peer = connect(serve(lambda _: ok()))
+    peer.send(request_bytes + b"more\r\n\r\n" * 50)
+    assert peer.read().status == 400
+    peer.rest()
+    (line,) = lines("flare.error")
+    assert line.startswith("400 to 127.0.0.1:")
+    assert line.isascii()
+    assert line.isprintable()
+    assert "c2VjcmV0" not in line
+    assert len(line) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("/plain?a=b&c=%20", "/plain?a=b&c=%20"),
+        ("a\nb", "a\\nb"),
+        ("\r\0\x1b\x7f", "\\r\\x00\\x1b\\x7f"),
+        ("\\n", "\\\\n"),
+        ("caf\u00e9 \u202e\U0001f600 \udcff", "caf\\xe9 \\u202e\\U0001f600 \\udcff"),
+        ("x" * 5000, "x" * 2048),
+        ("", ""),
+    ],
+)
+def test_what_a_peer_can_choose_is_escaped(text: str, escaped: str) -> None:
+    assert escape(text) == escaped

@@ -1,0 +1,55 @@
+"""What the tests against real peers share: asking for the peer, and a server to point it at."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "http" / "server"))
+from serving import Running  # noqa: E402
+
+
+def _need(name: str) -> Any:
+    """The Python module *name*, or else the path of the program of that name.
+
+    Where there is neither, the test is skipped; with FLARE_REQUIRE_PEERS=1 in the environment it
+    fails instead.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as missing:
+        if missing.name != name:
+            raise
+    if program := shutil.which(name):
+        return program
+    why = f"{name} is not installed"
+    if os.environ.get("FLARE_REQUIRE_PEERS") == "1":
+        pytest.fail(why)
+    pytest.skip(f"{why}: install it to run this test")
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], Any]:
+    """``need("curl")``: the program's path; ``need("httpx")``: the module; else a skip."""
+    return _need
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Start a server for a handler and return its URL without a path."""
+    with ExitStack() as stack:
+
+        def begin(handler: Any, config: Any = None) -> str:
+            running = Running(handler, config)
+            stack.callback(running.stop)
+            return "http://%s:%d" % running.address
+
+        yield begin
