@@ -29,8 +29,7 @@ class WithHits(Handler):
 
 
 def main() -> None:
-    router = Router()
-    router.get("/", lambda req: ok("home"))
+    (router := Router()).get("/", lambda req: ok("home"))
     app = App(state=[0], handler=router)
     server = HttpServer.bind(SocketAddr.localhost(int(sys.argv[1]) if sys.argv[1:] else 0))
     handler = WithHits(inner=app, hits=app.state_view())

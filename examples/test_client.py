@@ -29,7 +29,7 @@ def main() -> None:
     print("refused:", refused.status, refused.text())
     print("allowed:", client.get("/sum").headers["Allow"])
 
-    with running_server(None, router) as server:
+    with running_server(router) as server:
         connection = HTTPConnection("127.0.0.1", server.local_addr().port, timeout=5)
         connection.request("POST", "/sum", body="[4, 5]")
         print("over a socket:", connection.getresponse().read().decode())

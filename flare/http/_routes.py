@@ -48,7 +48,11 @@ class BadPath(ValueError):
 
 def path_segments(path: str) -> list[str]:
     """The decoded segments of *path*, empty ones dropped. Raises ``BadPath``."""
-    segments = [segment for segment in path.split("/") if segment]
+    segments = path.split("/")
+    if segments[0] == "":
+        del segments[0]
+    if "" in segments:
+        segments = [segment for segment in segments if segment]
     if "%" not in path:
         return segments
     if _bad_escape(path):

@@ -41,6 +41,7 @@ class Request:
     __slots__ = (
         "_fields",
         "_headers",
+        "_match",
         "_params",
         "_trailers",
         "body",
@@ -77,6 +78,7 @@ class Request:
         self._headers: HeaderMap | None = HeaderMap(headers)
         self._trailers: HeaderMap | None = None
         self._params: dict[str, str] | None = None
+        self._match: Any = None  # a router's finding, kept between asking and serving
 
     @classmethod
     def _from_wire(
@@ -104,6 +106,7 @@ class Request:
         self._headers = None
         self._trailers = HeaderMap._from_items(list(trailers.items)) if trailers else None
         self._params = None
+        self._match = None
         return self
 
     @classmethod

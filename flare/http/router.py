@@ -198,16 +198,26 @@ class Router(RouteListing, Handler):
             route = paths.get(req.url)
             if route is not None:
                 return route.function(req)
-        return self.match(req).serve(req)
+        return self._recall(req).serve(req)
 
     __call__ = serve
 
     def dispatch_key(self, req: Request) -> object:
         """The matched ``Route``; for a mount what its handler says; else this router."""
-        match = self.match(req)
+        match = self._recall(req)
         if match.request is not None:
             return dispatch_key(match.target, match.request)
         return match.target
+
+    def _recall(self, req: Request) -> Match:
+        """The match found before for this very request, or a new one that is remembered."""
+        known = req._match
+        if known is not None and known[:3] == (self, req.method, req.url):
+            found: Match = known[3]
+            return found
+        match = self.match(req)
+        req._match = (self, req.method, req.url, match)
+        return match
 
     def match(self, req: Request) -> Match:
         """Where *req* leads. Changes nothing about the request."""
@@ -275,6 +285,7 @@ def _below(req: Request, mount: _Mount) -> Request:
     rest = req.url[end:]
     inner = copy(req)
     inner.url = rest if rest.startswith("/") else f"/{rest}"
+    inner._match = None
     inner.mount_path = req.mount_path + mount.path
     inner._params = req.params()
     return inner

@@ -51,8 +51,8 @@ class ServerProcessError(RuntimeError):
 
 @contextmanager
 def running_server(
-    server: HttpServer | SocketAddr | None,
     handler: HandlerLike,
+    server: HttpServer | SocketAddr | None = None,
     *,
     config: ServerConfig | None = None,
 ) -> Iterator[HttpServer]:
@@ -72,7 +72,7 @@ def running_server(
 
     def serve() -> None:
         try:
-            bound.serve(handler)  # type: ignore[arg-type]
+            bound.serve(handler)
         except BaseException as error:
             # Where the block was over before serve() began, it finds the server closed.
             if not (closing.is_set() and type(error) is NetworkError):
@@ -134,7 +134,7 @@ def _serve_forked(
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        srv.serve(handler)  # type: ignore[arg-type]
+        srv.serve(handler)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -265,7 +265,7 @@ def _serve_spawned(factory: Factory, pipe: Connection[Any, Any]) -> None:
                 target=_close_when_told, args=(server, pipe, closing), daemon=True
             ).start()
             pipe.send((server.local_addr(), None))
-            server.serve(handler)  # type: ignore[arg-type]
+            server.serve(handler)
     except BaseException as error:
         if not (closing.is_set() and type(error) is NetworkError):
             failure = traceback.format_exc()

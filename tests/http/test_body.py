@@ -38,7 +38,12 @@ def chunks(body: Body) -> list[bytes]:
 
 @pytest.mark.parametrize(
     ("data", "length", "parts"),
-    [(b"abc", 3, [b"abc"]), ("\u00e9", 2, [b"\xc3\xa9"]), (b"", 0, []), (bytearray(b"x"), 1, [b"x"])],
+    [
+        (b"abc", 3, [b"abc"]),
+        ("\u00e9", 2, [b"\xc3\xa9"]),
+        (b"", 0, []),
+        (bytearray(b"x"), 1, [b"x"]),
+    ],
 )
 def test_an_inline_body_is_one_chunk(data: Any, length: int, parts: list[bytes]) -> None:
     body = InlineBody(data)

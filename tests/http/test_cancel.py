@@ -15,7 +15,12 @@ from flare.http.cancel import Cancelled
 def test_the_reasons_are_the_documented_numbers() -> None:
     assert [int(reason) for reason in CancelReason] == [0, 1, 2, 3]
     assert CancelReason.NONE == 0
-    assert [reason.name for reason in CancelReason] == ["NONE", "PEER_CLOSED", "TIMEOUT", "SHUTDOWN"]
+    assert [reason.name for reason in CancelReason] == [
+        "NONE",
+        "PEER_CLOSED",
+        "TIMEOUT",
+        "SHUTDOWN",
+    ]
 
 
 def test_a_flip_is_seen_through_every_handle() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "http" / "server"))
-from serving import Running  # noqa: E402
+from serving import Running
 
 
 def _need(name: str) -> Any:
@@ -50,6 +50,7 @@ def serve() -> Iterator[Callable[..., str]]:
         def begin(handler: Any, config: Any = None) -> str:
             running = Running(handler, config)
             stack.callback(running.stop)
-            return "http://%s:%d" % running.address
+            host, port = running.address
+            return f"http://{host}:{port}"
 
         yield begin

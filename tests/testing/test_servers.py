@@ -56,44 +56,44 @@ def bind() -> HttpServer:
 class TestRunningServer:
     @pytest.mark.parametrize("where", [None, SocketAddr.localhost(0)])
     def test_it_serves_in_this_process_and_ends_with_the_block(self, where):
-        with running_server(where, hello) as server:
+        with running_server(hello, where) as server:
             addr = server.local_addr()
             assert fetch(addr) == f"{os.getpid()}"
         assert is_refused(addr)
 
     def test_a_bound_server_is_taken(self):
         bound = bind()
-        with running_server(bound, hello) as server:
+        with running_server(hello, bound) as server:
             assert server is bound
             assert fetch(bound.local_addr()) == f"{os.getpid()}"
 
     def test_a_configuration_is_for_a_server_it_binds(self):
         config = ServerConfig(keep_alive=False)
-        with running_server(None, hello, config=config) as server:
+        with running_server(hello, config=config) as server:
             assert server.config is config
         with (
             bind() as bound,
             pytest.raises(ValidationError, match="config"),
-            running_server(bound, hello, config=config),
+            running_server(hello, bound, config=config),
         ):
             pytest.fail("not reached")
 
     def test_a_block_that_does_nothing_is_no_error(self):
         for _ in range(20):
-            with running_server(None, hello):
+            with running_server(hello):
                 pass
 
     def test_what_serve_raises_is_raised_at_the_end_of_the_block(self):
-        with pytest.raises(TypeError, match="not None"), running_server(None, None):
+        with pytest.raises(TypeError, match="not None"), running_server(None):
             pass
 
     def test_what_the_block_raises_comes_out(self):
-        with pytest.raises(LookupError), running_server(None, hello) as server:
+        with pytest.raises(LookupError), running_server(hello) as server:
             raise LookupError
         assert is_refused(server.local_addr())
 
     def test_the_block_may_close_the_server_itself(self):
-        with running_server(None, hello) as server:
+        with running_server(hello) as server:
             fetch(server.local_addr())
             server.close()
 

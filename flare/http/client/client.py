@@ -111,6 +111,8 @@ class HttpClient:
         self._policy = redirect_policy or RedirectPolicy(max_redirects)
         if max_response_bytes is not None and max_response_bytes < 0:
             raise ValidationError("max_response_bytes", f"must be >= 0, got {max_response_bytes}")
+        if transport is not None and not isinstance(transport, Transport):
+            raise TypeError(f"transport must have connect(), {type(transport).__name__} has not")
         self._user_agent = user_agent
         self._headers = HeaderMap(headers)
         self._set_defaults(keep_alive=pool)

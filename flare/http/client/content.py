@@ -152,9 +152,13 @@ class Content:
 
     def _chunks(self) -> Iterator[memoryview]:
         """What the source gives, without the empty chunks."""
-        assert self.source is not None
+        source = self.source
+        assert source is not None
         while True:
-            chunk = self.source.next_chunk(_NEVER)
+            if isinstance(source, FileBody):  # whose own chunks are smaller
+                chunk = source.file.read(_SLICE_BYTES) or None
+            else:
+                chunk = source.next_chunk(_NEVER)
             if chunk is None:
                 return
             try:

@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from flare.errors import NetworkError, ValidationError
-from flare.http.handler import Handler, as_handler_function
+from flare.http.handler import HandlerLike, as_handler_function
 from flare.http.request import Request
 from flare.http.response import Response
 from flare.http.server.config import ServerConfig
@@ -94,7 +94,7 @@ class HttpServer:
         """Every address it listens at, in the order they were bound."""
         return [listener.local_addr() for listener in self._listeners]
 
-    def serve(self, handler: Handler | Callable[[Request], Response], num_workers: int = 1) -> None:
+    def serve(self, handler: HandlerLike, num_workers: int = 1) -> None:
         """Serve *handler* until ``close`` or ``drain`` from another thread, or a signal.
 
         Blocks. *num_workers* threads each run a loop of their own, 0 and less meaning 1; they may
@@ -200,9 +200,9 @@ class HttpServer:
             return lambda: None
 
         def on_signal(number: int, _frame: FrameType | None) -> None:
-            if self._signals:
+            self._signals.append(number)  # first: another signal may come in between
+            if len(self._signals) > 1:
                 self.close()
-            self._signals.append(number)
             self._wake.put(None)
 
         before: dict[int, Any] = {}

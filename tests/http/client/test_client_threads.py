@@ -119,6 +119,53 @@ def test_a_transport_of_memory_streams_needs_no_network():
     assert [(host, port) for host, port, _ in transport.dialled] == [("memory", 80)]
 
 
+class CountingStream:
+    """Answers each write, and counts what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def read(self, n: int) -> bytes:
+        self.calls.append("read")
+        return response(b"x")
+
+    def write(self, data: bytes) -> int:
+        self.calls.append("write")
+        return len(data)
+
+    def set_recv_timeout(self, ms: int) -> None:
+        self.calls.append(f"recv timeout {ms}")
+
+    def set_send_timeout(self, ms: int) -> None:
+        self.calls.append(f"send timeout {ms}")
+
+    def set_nonblocking(self, enabled: bool) -> None:
+        self.calls.append("nonblocking")
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+def test_a_small_call_on_a_kept_connection_is_one_write_and_one_read():
+    class Transport:
+        def connect(self, host: str, port: int, deadline: float | None) -> CountingStream:
+            return stream
+
+    stream = CountingStream()
+    with HttpClient("http://h", transport=Transport()) as client:
+        for _ in range(3):
+            client.get("/")
+            client.post("/", b"small body")
+        client.get("/", timeout=1)
+    assert stream.calls == [
+        "send timeout 30000", "write", "recv timeout 30000", "read", *["write", "read"] * 5,
+        "send timeout 1000", "write", "recv timeout 1000", "read", "close",
+    ]  # fmt: skip
+
+
 def test_importing_it_is_cheap():
     code = (
         "import sys; import flare.http.client; "

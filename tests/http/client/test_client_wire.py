@@ -205,6 +205,7 @@ def test_our_own_mistakes_are_told_before_anything_is_dialled(kwargs, error):
         ({"base_url": "https://h"}, ValidationError),
         ({"base_url": object()}, TypeError),
         ({"base_url": BearerAuth("t"), "auth": BearerAuth("t")}, TypeError),
+        ({"transport": object()}, TypeError),
         ({"timeout_ms": -1}, ValidationError),
         ({"read_timeout_ms": 1.5}, ValidationError),
         ({"max_connections": -1}, ValidationError),

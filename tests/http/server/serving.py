@@ -17,7 +17,7 @@ Address = tuple[str, int]
 
 
 class Running:
-    """``serve`` in a thread. ``stop`` ends it, joins the thread and raises what ``serve`` raised."""
+    """``serve`` in a thread. ``stop`` ends it, joins the thread, raises what ``serve`` raised."""
 
     def __init__(self, handler: Any, config: ServerConfig | None = None) -> None:
         self.server = HttpServer.bind(SocketAddr.localhost(0), config)

@@ -105,7 +105,11 @@ def drip(peer: Peer, first: bytes, byte: bytes) -> None:
     ("deadline", "first", "byte"),
     [
         ("header_timeout_ms", b"GET / HTTP/1.1\r\nHost: h\r\nX: ", b"y"),
-        ("read_body_timeout_ms", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999\r\n\r\n", b"y"),
+        (
+            "read_body_timeout_ms",
+            b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999\r\n\r\n",
+            b"y",
+        ),
         ("read_body_timeout_ms", CHUNK_PART[:-5], b"1\r\ny\r\n"),
         ("request_timeout_ms", b"GET / HTTP/1.1\r\nHost: h\r\nX: ", b"y"),
     ],
@@ -204,6 +208,27 @@ def test_two_hundred_clients_that_stall_in_every_phase_hold_nobody_up(
             assert peer.read().status == 408
         else:
             assert peer.is_ended()
+
+
+def test_connections_that_wait_take_no_processor_time(serve: Serve, connect: Connect) -> None:
+    def handler(request: Request) -> object:
+        if request.url == "/stream":
+            return StreamingResponse(200, (b"x" * 65536 for _ in range(1000)))
+        return ok(b"x" * (30_000_000 if request.url == "/big" else 1))
+
+    address = serve(handler)
+    for target in ("/big", "/stream"):
+        for half_closed in (False, True):
+            stuck = connect(address, receive_buffer=4096)
+            stuck.get(target)
+            if half_closed:
+                stuck.finish_sending()
+    for part in (b"", b"G", HEAD_PART, BODY_PART, b"BAD\r\n\r\n"):
+        connect(address).send(part)
+    time.sleep(0.1)  # until all of them wait
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.15
 
 
 def test_a_handler_that_returns_late_is_logged(

@@ -20,9 +20,7 @@ def burst(count: int) -> bytes:
 
 
 @pytest.mark.parametrize("count", [2, 3, 15, 16, 17, 33, 100, 1000])
-def test_a_burst_is_answered_whole_and_in_order(
-    serve: Serve, connect: Connect, count: int
-) -> None:
+def test_a_burst_is_answered_whole_and_in_order(serve: Serve, connect: Connect, count: int) -> None:
     peer = connect(serve(echo_target))
     peer.send(burst(count))
     assert [peer.read().body for _ in range(count)] == [b"/%d" % n for n in range(count)]

@@ -25,7 +25,7 @@ def handler(request):
     return ok("hello")
 
 def mine(number, frame):
-    print("mine", number, flush=True)
+    pass
 
 signal.signal(signal.SIGTERM, mine)
 before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
@@ -148,7 +148,7 @@ def test_a_hail_of_signals_is_survived(program: Begin, connect: Connect) -> None
     peer.read()
     for _ in range(200):
         running.process.send_signal(signal.SIGTERM)
-    assert running.rest()[0] == "returned"
+    assert "returned" in running.rest()
 
 
 def test_off_the_main_thread_signals_are_left_alone(start: Start, connect: Connect) -> None:

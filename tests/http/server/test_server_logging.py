@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from serving import Connect, Serve
+from serving import Connect, Serve, Start
 
 from flare.http import Request, Response, ok
 from flare.http.server import ServerConfig, stream_response
@@ -59,15 +59,17 @@ def test_one_access_line_a_request(serve: Serve, connect: Connect, lines: Lines)
 
 
 def test_a_response_that_is_cut_off_has_its_line_too(
-    serve: Serve, connect: Connect, lines: Lines
+    start: Start, connect: Connect, lines: Lines
 ) -> None:
     def body() -> Any:
         yield b"abc"
         raise ValueError("broken")
 
-    peer = connect(serve(lambda _: stream_response(body()), LOGGED))
+    running = start(lambda _: stream_response(body()), LOGGED)
+    peer = connect(running.address)
     peer.get("/")
     peer.rest()
+    running.stop()
     assert len(lines("flare.access")) == 1
     assert '"GET / HTTP/1.1" 200 3 ' in lines("flare.access")[0]
     assert len(lines("flare.error")) == 1
