@@ -136,11 +136,8 @@ def _one_line(response: Response) -> str:
 
 def _fetch_stream(client: HttpClient, path: str) -> _Fetched:
     began = time.perf_counter()
-    size = chunks = 0
-    with client.request("GET", path, stream=True) as response:
-        while chunk := response.read_chunk():
-            size += len(chunk)
-            chunks += 1
+    with client.get(path, stream=True) as response:
+        size = sum(map(len, response.iter_bytes()))
         status = response.status
     elapsed = (time.perf_counter() - began) * 1000
     return _Fetched("GET", path, status, size, elapsed, "100 lines, streamed")

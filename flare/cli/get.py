@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
                 reason = f" {response.reason}" if response.reason else ""
                 head = f"{response.version} {response.status}{reason}\r\n{response.headers}\r\n"
                 output.write(head.encode("latin-1"))
-            while chunk := response.read_chunk():
+            for chunk in response.iter_bytes(65536):
                 output.write(chunk)
                 output.flush()
     except UrlParseError as error:

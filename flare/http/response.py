@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from flare.errors import ValidationError
 from flare.http.body import Body, as_body
@@ -141,7 +141,7 @@ class Response(_StatusMixin):
     def text(self) -> str:
         """The body as text: by the ``charset`` of ``Content-Type`` where Python knows it, else
         UTF-8; bytes that do not fit become U+FFFD."""
-        charset = _charset(self.headers.get("content-type"))
+        charset = charset_of(self.headers.get("content-type"))
         try:
             return self.body.decode(charset, errors="replace")
         except LookupError:
@@ -181,6 +181,16 @@ class Response(_StatusMixin):
         step = chunk_size if chunk_size > 0 else 8192
         for start in range(0, len(self.body), step):
             yield self.body[start : start + step]
+
+    def close(self) -> None:
+        """Nothing to let go of: the body is here. A response still being received overrides it,
+        so that ``with`` works on any."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     def reset(self, status: int = 200, reason: str = "") -> None:
         """Make it a fresh response: no body, no fields, nothing of the last exchange."""
@@ -225,7 +235,8 @@ class StreamingResponse(_StatusMixin, Generic[B]):
 _CHARSET = re.compile(r';[ \t]*charset[ \t]*=[ \t]*"?([A-Za-z0-9_.:\-]{1,40})"?', re.IGNORECASE)
 
 
-def _charset(content_type: str) -> str:
+def charset_of(content_type: str) -> str:
+    """The ``charset`` parameter of a ``Content-Type``, or ``utf-8``."""
     found = _CHARSET.search(content_type)
     return found[1] if found else "utf-8"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from flare.errors import NetworkError, ValidationError
 from flare.http.client.connection import READ_BYTES
-from flare.http.response import Response, _charset
+from flare.http.response import Response, charset_of
 
 if TYPE_CHECKING:
     from flare.http.client.sender import Reply
@@ -113,7 +113,7 @@ class HttpDownload(Response):
         ``NetworkError``, and the connection is dropped.
         """
         try:
-            new_decoder = codecs.getincrementaldecoder(_charset(self.headers.get("content-type")))
+            new_decoder = codecs.getincrementaldecoder(charset_of(self.headers.get("content-type")))
         except LookupError:
             new_decoder = codecs.getincrementaldecoder("utf-8")
         decoder = new_decoder("replace")

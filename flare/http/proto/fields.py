@@ -128,6 +128,12 @@ def parse_field_block(
     BAD_FIELD_VALUE, BAD_LINE_END, or FIELDS_TOO_LARGE past *max_fields* lines.
     """
     if leniency is not STRICT:
+        if section[-2:] == b"\r\n":
+            try:
+                # Most of what may bend the rules does not; then it is remembered as any other.
+                return parse_field_block(section, max_fields=max_fields)
+            except HttpParseError:
+                pass
         return FieldBlock(_parse_lines(_split_leniently(section, leniency), max_fields, leniency))
     block = _block_memo.get(section)
     if block is not None and len(block.items) <= max_fields:

@@ -390,6 +390,10 @@ class Connection:
                 if self._exchange is not None and worker.config.access_log:
                     self._log_access(self._exchange, stream.sent)
 
+    def cut_off(self) -> None:
+        """The server ends."""
+        self.close(CancelReason.SHUTDOWN)
+
     def fail(self, error: Exception) -> None:
         """Something went wrong that should not have: let go of this connection alone."""
         log_connection_error(self.peer, error)

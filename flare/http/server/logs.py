@@ -10,6 +10,8 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
+from flare.errors import HttpStatusError, ValidationError
+
 if TYPE_CHECKING:
     from flare.http.request import Request
     from flare.net import SocketAddr
@@ -48,8 +50,8 @@ def log_access(
     access_log.info(
         '%s "%s %s %s" %d %d %.1fms',
         peer,
-        escape(method),
-        escape(target).replace('"', "%22"),
+        escape(str(method)),
+        escape(str(target)).replace('"', "%22"),
         version,
         status,
         sent,
@@ -58,9 +60,16 @@ def log_access(
 
 
 def log_handler_error(request: Request, error: BaseException) -> None:
-    """One line for an exception out of a handler; its traceback follows at level DEBUG."""
+    """One line for an exception out of a handler; its traceback follows at level DEBUG.
+
+    ERROR, but INFO where the handler means the client: a 4xx it chose, input it refused.
+    """
     request_id = request.headers.get("x-request-id")
-    error_log.error(
+    chosen = isinstance(error, ValidationError) or (
+        isinstance(error, HttpStatusError) and 400 <= error.status < 500
+    )
+    error_log.log(
+        logging.INFO if chosen else logging.ERROR,
         "%s %s from %s%s: %s",
         escape(str(request.method)),
         escape(str(request.url)),

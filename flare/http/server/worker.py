@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from flare.http.cancel import CancelReason
+from flare.errors import map_oserror
 from flare.http.request import Request
 from flare.http.response import Response
 from flare.http.server.config import ServerConfig
@@ -89,7 +89,10 @@ class Worker:
         try:
             for listener in listeners:
                 # A descriptor of its own: the listener may be closed before the worker is.
-                sock = socket.socket(fileno=os.dup(listener.fileno()))
+                try:
+                    sock = socket.socket(fileno=os.dup(listener.fileno()))
+                except OSError as error:
+                    raise map_oserror(error, "listen") from error
                 sock.setblocking(False)
                 self._listeners[self._new_token()] = sock
             self._listen()
@@ -242,7 +245,7 @@ class Worker:
                 if error.errno in _LOST:
                     continue
                 if error.errno not in _SHORTAGES:
-                    raise
+                    raise map_oserror(error, "accept") from error
                 # What waits would be reported over and over: look away for a while.
                 error_log.error("cannot accept for now: %s", error)
                 self._stop_listening()
@@ -309,7 +312,7 @@ class Worker:
         self._close_listeners()
         left = len(self._connections)
         for connection in list(self._connections.values()):
-            connection.close(CancelReason.SHUTDOWN)
+            self._guard(connection, connection.cut_off)
         self.dispatch.close()
         with self._posting:
             self.ended = True
