@@ -297,7 +297,7 @@ class H1BodyWriter:
             if chunk is not None:
                 chunk = _as_bytes(chunk)
         except Exception as error:
-            log_handler_error(self._request, error)
+            log_handler_error(self._request, error, answered=False)
             self.close()
             raise BodyAborted from error
         if chunk is None:
@@ -349,7 +349,7 @@ def _close_logged(body: object, request: Request) -> None:
     try:
         close_source(body)
     except Exception as error:
-        log_handler_error(request, error)
+        log_handler_error(request, error, answered=False)
 
 
 def _close_unsent(result: object, request: Request) -> None:

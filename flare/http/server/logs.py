@@ -59,14 +59,20 @@ def log_access(
     )
 
 
-def log_handler_error(request: Request, error: BaseException) -> None:
+def log_handler_error(request: Request, error: BaseException, *, answered: bool = True) -> None:
     """One line for an exception out of a handler; its traceback follows at level DEBUG.
 
-    ERROR, but INFO where the handler means the client: a 4xx it chose, input it refused.
+    ERROR, but INFO where the handler means the client: a 4xx it chose, input it refused. Not so
+    where no answer can tell the client any more (*answered* false): then a body is cut off.
     """
     request_id = request.headers.get("x-request-id")
-    chosen = isinstance(error, ValidationError) or (
-        isinstance(error, HttpStatusError) and 400 <= error.status < 500
+    chosen = answered and (
+        isinstance(error, ValidationError)
+        or (
+            isinstance(error, HttpStatusError)
+            and isinstance(error.status, int)
+            and 400 <= error.status < 500
+        )
     )
     error_log.log(
         logging.INFO if chosen else logging.ERROR,

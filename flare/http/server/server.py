@@ -6,6 +6,8 @@ of its own, so a handler never runs on the caller's thread and a signal never la
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import sys
 import threading
@@ -13,7 +15,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -57,9 +58,7 @@ class HttpServer:
         self._closed = False
         self._serving = False
         self._drained = False
-        # Something is put here when serve() must look at the state again. A queue, for its put()
-        # is safe in a signal handler that has interrupted a get(); an Event would deadlock.
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._bell: _Bell | None = None  # while serve() waits
         self._signals: list[int] = []
         self._failure: BaseException | None = None
 
@@ -120,19 +119,23 @@ class HttpServer:
                 raise ValidationError("serve", "the server is serving already")
             self._serving = True
             self._workers = self._make_workers(function, max(1, num_workers))
+            bell = self._bell = _Bell()
         threads = [
             threading.Thread(
                 target=self._run_worker, args=(worker,), name=f"flare-worker-{i}", daemon=True
             )
             for i, worker in enumerate(self._workers)
         ]
-        restore = self._take_signals()
+        restore = self._take_signals(bell)
         try:
             for thread in threads:
                 thread.start()
-            self._supervise()
+            self._supervise(bell)
         finally:
             restore()
+            with self._lock:
+                self._bell = None
+                bell.close()
             self.close()
             for worker, thread in zip(self._workers, threads, strict=True):
                 if thread.ident is None:  # the system had no thread to give
@@ -166,16 +169,16 @@ class HttpServer:
                 error_log.error("a worker failed: %s: %s", type(error).__name__, error)
             self._failure = error
         finally:
-            self._wake.put(None)
+            self._ring()
 
-    def _supervise(self) -> None:
+    def _supervise(self, bell: _Bell) -> None:
         """Wait until the server is to end, and see it out."""
         give_up_at: float | None = None
         while True:
-            try:
-                self._wake.get(timeout=_seconds_until(give_up_at))
-            except Empty:
+            left = _seconds_until(give_up_at)
+            if left == 0:
                 return
+            bell.wait(left)
             if self._closed or self._failure is not None:
                 return
             if all(worker.ended for worker in self._workers):
@@ -193,7 +196,13 @@ class HttpServer:
         if signal.SIGINT in self._signals:
             raise KeyboardInterrupt
 
-    def _take_signals(self) -> Callable[[], None]:
+    def _ring(self) -> None:
+        """Have ``serve`` look at the state again."""
+        with self._lock:
+            if self._bell is not None:
+                self._bell.ring()
+
+    def _take_signals(self, bell: _Bell) -> Callable[[], None]:
         """Catch SIGINT and SIGTERM, on the main thread only. What it returns puts back the
         handlers found."""
         if threading.current_thread() is not threading.main_thread():
@@ -203,13 +212,15 @@ class HttpServer:
             self._signals.append(number)  # first: another signal may come in between
             if len(self._signals) > 1:
                 self.close()
-            self._wake.put(None)
+            self._ring()
 
         before: dict[int, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, on_signal)
+        woken_before = signal.set_wakeup_fd(bell.write_fd, warn_on_full_buffer=False)
 
         def restore() -> None:
+            signal.set_wakeup_fd(woken_before)
             for number, found in before.items():
                 signal.signal(number, signal.SIG_DFL if found is None else found)
 
@@ -225,7 +236,7 @@ class HttpServer:
             for worker in self._workers:
                 worker.stop()
             self._close_listeners()
-        self._wake.put(None)
+        self._ring()
 
     def drain(self, timeout_ms: int) -> ShutdownReport:
         """Stop accepting, let requests in progress finish, then close everything.
@@ -289,6 +300,37 @@ class HttpServer:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "serving" if self._serving else "bound"
         return f"<HttpServer {', '.join(map(str, self.local_addrs()))} {state}>"
+
+
+class _Bell:
+    """What ``serve`` waits for: any thread may ring it, and every signal does.
+
+    A lock would not do. A signal that comes just before the wait, or that the kernel hands to
+    another thread, would leave the wait as it is, and its handler would run only after it. The
+    descriptor given to ``signal.set_wakeup_fd`` is written to in either case.
+    """
+
+    def __init__(self) -> None:
+        self._read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
+        os.set_blocking(self.write_fd, False)
+        self._poll = select.poll()
+        self._poll.register(self._read_fd, select.POLLIN)
+
+    def ring(self) -> None:
+        try:
+            os.write(self.write_fd, b"\0")
+        except BlockingIOError:
+            pass  # it is full of rings
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait for a ring, *seconds* at most, and forget all rings so far."""
+        if self._poll.poll(None if seconds is None else seconds * 1000):
+            os.read(self._read_fd, 4096)
+
+    def close(self) -> None:
+        os.close(self._read_fd)
+        os.close(self.write_fd)
 
 
 def _stack(thread: threading.Thread) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from serving import Connect, Serve, Start
 
+from flare.errors import HttpStatusError, ValidationError
 from flare.http import Request, Response, ok
 from flare.http.server import ServerConfig, stream_response
 from flare.http.server.logs import escape
@@ -102,6 +103,29 @@ def test_a_handler_error_is_one_line_with_its_place(
     assert line.endswith("in handler")
     assert line.isascii()
     assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (ValueError("x"), "ERROR"),
+        (HttpStatusError(500), "ERROR"),
+        (HttpStatusError(404), "INFO"),
+        (ValidationError("name", "x"), "INFO"),
+    ],
+)
+def test_a_refusal_of_the_handler_is_no_error_of_the_server(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture, error: Exception, level: str
+) -> None:
+    caplog.set_level(logging.INFO, "flare.error")
+
+    def handler(_: Request) -> Response:
+        raise error
+
+    peer = connect(serve(handler))
+    peer.get("/")
+    peer.read()
+    assert [record.levelname for record in caplog.records] == [level]
 
 
 def test_a_traceback_is_there_for_those_who_debug(
