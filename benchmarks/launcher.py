@@ -109,7 +109,7 @@ def _start(command: list[str], directory: Path, cores: Set[int]) -> subprocess.P
 def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, output: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        status = process.poll()
+        status = _exit_status(process.pid)
         if status is not None:
             said = _tail(output)
             if status == _EX_UNAVAILABLE:
@@ -132,22 +132,19 @@ def _tail(output: Path) -> str:
     return output.read_text("utf-8", "replace")[-1000:].strip() or "it said nothing"
 
 
+def _exit_status(pid: int) -> int | None:
+    """How *pid* ended, or None. It stays a zombie, so that its group's number stays ours."""
+    result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    return None if result is None else result.si_status
+
+
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, then SIGKILL, to the group of *process*, whose leader is not reaped before."""
-    if process.returncode is None:
+    """SIGTERM to the group of *process*, SIGKILL to what is left of it after five seconds."""
+    try:
         os.killpg(process.pid, signal.SIGTERM)
-        try:
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-            _wait_for_exit(process.pid)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _wait_for_exit(pid: int) -> None:
-    """Wait until *pid* has ended, leaving its number taken, so that the group still is ours."""
-    deadline = time.monotonic() + _STOP_SECONDS
-    while time.monotonic() < deadline:
-        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
-            return
-        time.sleep(0.01)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while _exit_status(process.pid) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -28,6 +28,7 @@ from flare.http.cancel import Cancel
 
 if TYPE_CHECKING:
     from flare.http.request import Request
+    from flare.http.request_view import RequestView
     from flare.http.response import Response, StreamingResponse
 
 __all__ = [
@@ -39,8 +40,10 @@ __all__ = [
     "HandlerFunction",
     "HandlerInfallible",
     "HandlerLike",
+    "ViewHandler",
     "WithCancel",
     "WithRaises",
+    "WithViewCancel",
     "as_handler_function",
     "dispatch",
     "dispatch_key",
@@ -145,6 +148,17 @@ class CancelHandler(Protocol):
     """
 
     def serve(self, req: Request, cancel: Cancel, /) -> Response: ...
+
+
+@runtime_checkable
+class ViewHandler(Protocol):
+    """A handler that reads the request where it was received, for ``serve_view``.
+
+    The view is valid until ``serve_view`` returns; what outlives the call, a streamed body among
+    it, must come from ``req.into_owned()``.
+    """
+
+    def serve_view(self, req: RequestView, cancel: Cancel, /) -> Response: ...
 
 
 def as_handler_function(handler: object) -> HandlerFunction:
@@ -316,3 +330,28 @@ class WithCancel:
         return self._serve(req)
 
     __call__ = serve
+
+
+class WithViewCancel:
+    """A ``Handler`` as a ``ViewHandler``: it gets the owned request, and no notice of the token."""
+
+    __slots__ = ("_serve", "inner")
+
+    def __init__(self, inner: HandlerLike) -> None:
+        self.inner = inner
+        self._serve = as_handler_function(inner)
+
+    @property
+    def flare_dispatch(self) -> DispatchMode | None:
+        """The inner handler's."""
+        return getattr(self.inner, "flare_dispatch", None)
+
+    def dispatch_key(self, req: RequestView) -> object:
+        """The inner handler's, for the very request that it will serve."""
+        return dispatch_key(self.inner, req._owned_once())
+
+    def serve_view(self, req: RequestView, cancel: Cancel) -> Response:
+        """What the inner handler answers."""
+        return self._serve(req._owned_once())
+
+    __call__ = serve_view

@@ -97,4 +97,3 @@ def test_a_body_is_streamed_both_ways(httpbin: str) -> None:
             assert sum(map(len, response)) == 100_000
         seen = client.post("/anything", data={"name": "a b&c"}).json()
     assert seen["form"] == {"name": "a b&c"}
-

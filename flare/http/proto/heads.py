@@ -112,6 +112,9 @@ class RequestHead:
             self.keep_alive = "close" not in connection
         else:
             self.keep_alive = "keep-alive" in connection and "close" not in connection
+        if method == "CONNECT":
+            # A 2xx would make the rest a tunnel; a server that is none must not go on.
+            self.keep_alive = False
         self.expect_continue = bool(fields.expect and minor and framing.kind != NO_BODY)
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ peer that does not take its answers cannot hand in more questions.
 from __future__ import annotations
 
 import socket
+import struct
 from typing import TYPE_CHECKING, Final
 
 from flare.http.cancel import CancelReason
@@ -43,7 +44,9 @@ _BODY_READS = 8
 _MAX_UNFLUSHED = 64 * 1024
 _MAX_BUFFERS = 64  # of one gathered write; IOV_MAX is 1024, the stack is cheaper with fewer
 _LINGER_MS = 1000
+_FRESH_MS = 250  # what a connection without a request yet gets at the start of a drain
 _LINGER_BYTES = 64 * 1024
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Connection:
@@ -56,6 +59,7 @@ class Connection:
         "_discarded",
         "_eof",
         "_exchange",
+        "_fresh",
         "_lingering",
         "_queued",
         "_read_bytes",
@@ -87,6 +91,7 @@ class Connection:
         self._body_began = 0
         self._read_bytes = worker.config.read_buffer_size
         self._eof = False
+        self._fresh = True
         self._writing = False
         self._lingering = False
         self._queued = False
@@ -141,6 +146,7 @@ class Connection:
                     continue
                 break
             self._began = self._body_began = 0
+            self._fresh = False
             if worker.config.access_log:
                 exchange.started_ns = worker.clock_ns()
             called = worker.now_ms
@@ -205,7 +211,7 @@ class Connection:
         worker = self._worker
         config, now = worker.config, worker.now_ms
         if phase == IDLE:
-            if worker.draining:
+            if worker.draining and not self._fresh:
                 self.close(CancelReason.SHUTDOWN)
                 return
             idle = config.idle_timeout_ms
@@ -319,11 +325,20 @@ class Connection:
             if self.deadline != NEVER_MS:
                 self.set_deadline(self.deadline)
             return
+        if self._writing:
+            # Reset it: the kernel would keep what the peer does not take for minutes.
+            self._forget_unsent()
         if self._lingering or self._writing or self.wire.phase == IDLE:
             self.close(CancelReason.TIMEOUT)
             return
         self.wire.expire()
         self._settle(more=False)
+
+    def _forget_unsent(self) -> None:
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        except OSError:
+            pass
 
     # -- the end ------------------------------------------------------------------------
 
@@ -336,7 +351,11 @@ class Connection:
             # A request may be on its way already, unread: look before closing.
             self.on_readable()
             if self.open and self.wire.phase == IDLE and not self._writing:
-                self.close(CancelReason.SHUTDOWN)
+                if self._fresh:
+                    # It was just accepted, so its first request is about to come.
+                    self.set_deadline(self._worker.now_ms + _FRESH_MS)
+                else:
+                    self.close(CancelReason.SHUTDOWN)
 
     def _finish(self) -> None:
         """All is sent. Close, or wait a little for the peer to stop sending.

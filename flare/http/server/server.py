@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from flare.errors import NetworkError, ValidationError
+from flare.errors import NetworkError, ValidationError, map_oserror
 from flare.http.handler import HandlerLike, as_handler_function
 from flare.http.request import Request
 from flare.http.response import Response
@@ -118,8 +118,13 @@ class HttpServer:
             if self._serving:
                 raise ValidationError("serve", "the server is serving already")
             self._serving = True
-            self._workers = self._make_workers(function, max(1, num_workers))
-            bell = self._bell = _Bell()
+            bell = _Bell()
+            try:
+                self._workers = self._make_workers(function, max(1, num_workers))
+            except BaseException:
+                bell.close()
+                raise
+            self._bell = bell
         threads = [
             threading.Thread(
                 target=self._run_worker, args=(worker,), name=f"flare-worker-{i}", daemon=True
@@ -311,7 +316,10 @@ class _Bell:
     """
 
     def __init__(self) -> None:
-        self._read_fd, self.write_fd = os.pipe()
+        try:
+            self._read_fd, self.write_fd = os.pipe()
+        except OSError as error:
+            raise map_oserror(error, "pipe") from error
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self.write_fd, False)
         self._poll = select.poll()

@@ -229,18 +229,21 @@ class Worker:
             sock.close()
         self._listeners.clear()
 
-    def _accept(self, token: int) -> None:
-        """Take the connections that wait, a turn's worth; never more than may be open."""
+    def _accept(self, token: int) -> bool:
+        """Take the connections that wait, a turn's worth; never more than may be open.
+
+        Whether more may be waiting.
+        """
         sock = self._listeners[token]
         limit = self.config.max_connections
         for _ in range(_ACCEPTS):
             if limit and len(self._connections) >= limit:
                 self._stop_listening()
-                return
+                return False
             try:
                 accepted, address = sock.accept()
             except (BlockingIOError, InterruptedError):
-                return
+                return False
             except OSError as error:
                 if error.errno in _LOST:
                     continue
@@ -252,8 +255,9 @@ class Worker:
                 self.wheel.schedule(
                     self.now_ms - self.wheel.now_ms() + _ACCEPT_PAUSE_MS, _ACCEPT_AGAIN_TOKEN
                 )
-                return
+                return False
             self._adopt(accepted, SocketAddr.from_sockaddr(address))
+        return True
 
     def _adopt(self, sock: socket.socket, peer: SocketAddr) -> None:
         try:
@@ -297,7 +301,8 @@ class Worker:
         # Whoever the kernel has completed a connection with was told it is served.
         if self._accepting:
             for token in list(self._listeners):
-                self._accept(token)
+                while self._accept(token):
+                    pass
         self._close_listeners()
         stopped_accepting()
         self._drain = report
