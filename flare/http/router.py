@@ -202,6 +202,18 @@ class Router(RouteListing, Handler):
 
     __call__ = serve
 
+    def resolve(self, req: Request) -> tuple[object, HandlerFunction]:
+        """What ``dispatch_key`` says, and what ``serve`` would call: one look-up for both."""
+        paths = self._literals.get(req.method)
+        if paths is not None:
+            route = paths.get(req.url)
+            if route is not None:
+                return route, route.function
+        match = self.match(req)
+        if match.request is not None:
+            return dispatch_key(match.target, match.request), match.serve
+        return match.target, match.serve
+
     def dispatch_key(self, req: Request) -> object:
         """The matched ``Route``; for a mount what its handler says; else this router."""
         match = self._recall(req)

@@ -77,7 +77,7 @@ class TestClient(Generic[H]):
             if self._raise_errors:
                 raise
             # Imported here: a test of a bare handler has no need of the whole server.
-            from flare.http.server.h1 import error_response
+            from flare.http.server.failures import error_response
 
             return error_response(req, error)
         return _buffered(result)

@@ -53,9 +53,17 @@ class ServerConfig:
     read_body_timeout_ms: int = 30_000
     """From the end of a head to the last byte of its body (408)."""
     handler_timeout_ms: int = 30_000
-    """One call of the handler. With handlers inline a late one is logged, no more."""
+    """One call of the handler (503, its late response dropped). With ``dispatch="inline"`` a
+    late one is logged, no more."""
     request_timeout_ms: int = 60_000
     """From the first byte of a request to the last before its handler is called (408)."""
+    dispatch: str = "auto"
+    """Where handlers run: ``"inline"``, on the loop's thread; ``"pool"``, on a thread of their
+    own; ``"auto"``, on the loop's until they prove slow."""
+    handler_threads: int = 64
+    """Handlers of a worker that may run off its loop at once."""
+    handler_queue: int = 1024
+    """Requests that may wait for such a thread; past it 503 with ``Retry-After``."""
     h1_leniency: H1LeniencyConfig = field(default_factory=H1LeniencyConfig.strict)
     """Which bent HTTP/1.1 is read all the same; none."""
     max_connections: int = 0
@@ -75,11 +83,18 @@ class ServerConfig:
             "max_body_size",
             "max_keepalive_requests",
             "max_connections",
+            "handler_queue",
             "shutdown_timeout_ms",
             *_TIMEOUTS,
         ):
             if getattr(self, name) < 0:
                 raise ValidationError(name, f"must be >= 0, got {getattr(self, name)}")
+        if self.handler_threads < 1:
+            raise ValidationError("handler_threads", f"must be >= 1, got {self.handler_threads}")
+        if self.dispatch not in ("auto", "inline", "pool"):
+            raise ValidationError(
+                "dispatch", f"must be 'auto', 'inline' or 'pool', got {self.dispatch!r}"
+            )
         if strict and self.max_body_size < self.max_header_size:
             raise ValidationError(
                 "max_body_size",

@@ -15,14 +15,15 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from flare.http.cancel import CancelReason
-from flare.http.server.dispatch import PENDING
+from flare.http.response import Response
+from flare.http.server.dispatch import PENDING, REFUSED
 from flare.http.server.logs import log_access, log_connection_error, log_late_handler
 from flare.http.server.wire import (
+    ABORTED,
     BODY,
     DONE,
     HEAD,
     IDLE,
-    BodyAborted,
     BodyWriter,
     Exchange,
     Wire,
@@ -64,6 +65,7 @@ class Connection:
         "_queued",
         "_read_bytes",
         "_stream",
+        "_task",
         "_timer",
         "_worker",
         "_writing",
@@ -97,6 +99,7 @@ class Connection:
         self._queued = False
         self._discarded = 0
         self._stream: BodyWriter | None = None
+        self._task: Exchange | BodyWriter | None = None
         self._exchange: Exchange | None = None
 
     # -- events -------------------------------------------------------------------------
@@ -110,6 +113,9 @@ class Connection:
                 self._on_writable()
             else:
                 self.close(CancelReason.PEER_CLOSED)
+        elif self._task is not None:
+            # The one event it is armed for. A peer that only stopped sending gets its answer.
+            self._task.cancel(CancelReason.PEER_CLOSED)
         elif not self._queued:  # what was read already comes first, or it would pile up
             self.on_readable()
 
@@ -130,7 +136,7 @@ class Connection:
         self.advance()
 
     def _on_writable(self) -> None:
-        if self._flush() and self._pump():
+        if self._flush() and self._task is None and self._pump():
             self.advance()
 
     def advance(self) -> None:
@@ -149,13 +155,13 @@ class Connection:
             self._fresh = False
             if worker.config.access_log:
                 exchange.started_ns = worker.clock_ns()
-            called = worker.now_ms
+            exchange.connection = self
             result = worker.dispatch.run(exchange)
             if result is PENDING:
+                self.await_task(exchange)
                 return
-            worker.read_clock()
-            if worker.now_ms - called > worker.handler_ms:
-                log_late_handler(exchange.request, worker.now_ms - called)
+            if result is REFUSED:
+                result = _busy()
             if not self._answer(exchange, result):
                 return
             turn -= 1
@@ -230,6 +236,50 @@ class Connection:
             deadline = min(deadline, self._began + config.request_timeout_ms)
         self.set_deadline(deadline)
 
+    # -- calls that run on another thread ------------------------------------------------
+
+    def await_task(self, task: Exchange | BodyWriter) -> None:
+        """Wait for the outcome of *task*. Meanwhile nothing is read, and only the peer's leaving
+        is noticed."""
+        self._task = task
+        task.connection = self
+        budget = self._worker.config.handler_timeout_ms
+        waits = isinstance(task, Exchange) and budget
+        self.set_deadline(self._worker.now_ms + budget if waits else NEVER_MS)
+        if self.wire.out:
+            self._flush()
+        if self.open and not self._writing:
+            self._worker.reactor.arm_oneshot_hup(self.sock, self.token)
+
+    def on_result(self, task: Exchange | BodyWriter, result: object) -> None:
+        """*task* is over."""
+        if task.abandoned:
+            task.dispose(result)
+            return
+        self._task = None
+        if not self._writing:
+            self._worker.reactor.modify(self.sock, INTEREST_READ)
+        if isinstance(task, Exchange):
+            if self._answer(task, result):
+                self.advance()
+            return
+        finished = self._take_piece(task, result)
+        if finished is None and not self._writing:
+            finished = self._pump()
+        if finished:
+            self.advance()
+
+    def _give_up_on(self, exchange: Exchange) -> None:
+        """The handler's time is over: say so, and drop what it will return."""
+        exchange.cancel(CancelReason.TIMEOUT)
+        exchange.abandoned = True
+        self._task = None
+        log_late_handler(exchange.request, self._worker.config.handler_timeout_ms)
+        if not self._writing:
+            self._worker.reactor.modify(self.sock, INTEREST_READ)
+        if self._answer(exchange, _too_late()):
+            self.advance()
+
     # -- writing ------------------------------------------------------------------------
 
     def _flush(self) -> bool:
@@ -259,10 +309,18 @@ class Connection:
         except OSError:
             self.close(CancelReason.PEER_CLOSED)
             return False
-        if self._writing and self._stream is None:
+        if self._writing and (self._stream is None or self._task is not None):
             self._writing = False
-            self._worker.reactor.modify(self.sock, INTEREST_READ)
+            self._listen_again()
         return True
+
+    def _listen_again(self) -> None:
+        """Be told of what a connection that does not write waits for."""
+        reactor = self._worker.reactor
+        if self._task is None:
+            reactor.modify(self.sock, INTEREST_READ)
+        else:
+            reactor.arm_oneshot_hup(self.sock, self.token)
 
     def _want_write(self) -> None:
         if not self._writing:
@@ -279,23 +337,35 @@ class Connection:
         stream = self._stream
         if stream is None:
             return self.open
-        wire = self.wire
+        dispatch, exchange = self._worker.dispatch, self._exchange
+        assert exchange is not None
         for _ in range(_TURN):
-            try:
-                piece = stream.next_piece()
-            except BodyAborted:
-                self.close(CancelReason.PEER_CLOSED)
+            piece = dispatch.pull(stream, exchange.fate)
+            if piece is PENDING:
+                self.await_task(stream)
                 return False
-            if piece is None:
-                return self._end_stream(stream)
-            if piece:
-                wire.out.append(piece)
-                wire.out_bytes += len(piece)
-                if not self._flush():
-                    return False
+            finished = self._take_piece(stream, piece)
+            if finished is not None:
+                return finished
         # More to come: the socket is writable, so the reactor brings us back in turn.
         self._want_write()
         return False
+
+    def _take_piece(self, stream: BodyWriter, piece: object) -> bool | None:
+        """Send a piece: ``None`` to go on with the next one, else whether the body is finished
+        and sent."""
+        if piece is ABORTED:
+            self.close(CancelReason.PEER_CLOSED)
+            return False
+        if piece is None:
+            return self._end_stream(stream)
+        if piece:
+            assert isinstance(piece, bytes)
+            self.wire.out.append(piece)
+            self.wire.out_bytes += len(piece)
+            if not self._flush():
+                return False
+        return None
 
     def _end_stream(self, stream: BodyWriter) -> bool:
         exchange, self._exchange, self._stream = self._exchange, None, None
@@ -325,6 +395,9 @@ class Connection:
             if self.deadline != NEVER_MS:
                 self.set_deadline(self.deadline)
             return
+        if isinstance(self._task, Exchange) and not self._writing:
+            self._give_up_on(self._task)
+            return
         if self._writing:
             # Reset it: the kernel would keep what the peer does not take for minutes.
             self._forget_unsent()
@@ -345,7 +418,9 @@ class Connection:
     def drain(self) -> None:
         """Finish what is begun, and end."""
         self.wire.drain()
-        if self._stream is not None:
+        if self._task is not None:
+            self._task.cancel(CancelReason.SHUTDOWN)
+        elif self._stream is not None:
             self._stream.cancel(CancelReason.SHUTDOWN)
         elif not self._lingering and not self._writing and self.wire.phase == IDLE:
             # A request may be on its way already, unread: look before closing.
@@ -399,13 +474,19 @@ class Connection:
             worker.wheel.cancel(self._timer)
             self._timer = 0
         stream, self._stream = self._stream, None
+        task, self._task = self._task, None
+        if task is not None:
+            # It has what it works on to itself; what it returns is disposed of then.
+            task.abandoned = True
+            task.cancel(reason or CancelReason.SHUTDOWN)
         try:
             worker.reactor.unregister(self.sock)
         finally:
             self.sock.close()
             worker.forget(self)
             if stream is not None:
-                stream.close(reason)
+                if stream is not task:
+                    stream.close(reason)
                 if self._exchange is not None and worker.config.access_log:
                     self._log_access(self._exchange, stream.sent)
 
@@ -421,7 +502,7 @@ class Connection:
     def resume(self) -> None:
         """Another turn, for requests that were read already."""
         self._queued = False
-        if self.open and not self._writing and not self._lingering:
+        if self.open and not self._writing and not self._lingering and self._task is None:
             self.advance()
 
     def _log_access(self, exchange: Exchange, sent: int) -> None:
@@ -435,3 +516,19 @@ class Connection:
             sent,
             (self._worker.clock_ns() - exchange.started_ns) / 1e6,
         )
+
+
+def _busy() -> Response:
+    """Too many requests wait for a handler thread."""
+    response = Response(503, body="Service Unavailable")
+    response.headers.set("Retry-After", "1")
+    response.headers.set("Content-Type", "text/plain")
+    return response
+
+
+def _too_late() -> Response:
+    """The handler did not return in time."""
+    response = Response(503, body="Service Unavailable")
+    response.headers.set("Content-Type", "text/plain")
+    response.headers.set("Connection", "close")
+    return response

@@ -1,53 +1,239 @@
-"""Who calls the handler.
+"""Which thread calls the handler: adaptive dispatch.
 
-The worker's loop hands each exchange to its ``Dispatch``. ``run`` may answer at once, by
-returning what the handler returned, or later, by returning ``PENDING`` and giving the result to
-the worker's ``done``. Whatever a handler raises has become a response by then.
+A handler called right on the loop's thread costs nothing but the call; one that waits there
+stalls every connection of the worker. On another thread nothing stalls, and every request pays
+for two thread switches. So the leader calls it itself, under the lease. Where that takes more
+than a few milliseconds the watchdog makes another thread the leader, and a handler that is caught
+often goes to the other threads from then on, until a probe shows it has become short again.
+
+The rules, each with a test in ``tests/http/server/test_dispatch.py``:
+
+- Called on the loop only while another thread stands by; else it waits for a thread.
+- At most ``handler_threads`` calls run off the loop, at most ``handler_queue`` more wait for
+  one; past that the answer is 503.
+- Exiled after two takeovers within a hundred calls; probed after a second, each failed probe
+  doubling the wait to a minute at most.
+- Exiled handlers that compute run one at a time.
+- ``dispatch=`` of a route, or the decorator, stands above the server's configuration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from flare.http.request import Request
+from flare.http.handler import dispatch_key
 from flare.http.response import Response
-from flare.http.server.h1 import error_response
-from flare.http.server.wire import Exchange
+from flare.http.router import Router
+from flare.http.server.lease import Overtaken, Task
+from flare.http.server.logs import error_log, log_late_handler
+from flare.http.server.threads import Outcome, compute_lane
+from flare.http.server.wire import BodyWriter, Exchange
 
-__all__ = ["PENDING", "Dispatch", "InlineDispatch"]
+if TYPE_CHECKING:
+    from flare.http.server.worker import Worker
 
-
-class _Pending:
-    """The type of ``PENDING``."""
-
-
-PENDING: Final = _Pending()
-
-
-class Dispatch(Protocol):
-    """Calls the handler for an exchange, on this thread or on another."""
-
-    def run(self, exchange: Exchange) -> object:
-        """The handler's result, or ``PENDING`` where it will come later."""
-
-    def close(self) -> None:
-        """Let go of threads and the like. No ``run`` comes after it."""
+__all__ = ["PENDING", "REFUSED", "Dispatch", "Fate"]
 
 
-class InlineDispatch:
-    """Calls the handler right there, on the loop's own thread. A slow one stalls the worker."""
+class _Marker:
+    """The type of ``PENDING`` and ``REFUSED``."""
 
-    __slots__ = ("_handler",)
 
-    def __init__(self, handler: Callable[[Request], Response]) -> None:
+PENDING: Final = _Marker()
+REFUSED: Final = _Marker()
+
+_TAKEOVERS = 2
+_WITHIN_CALLS = 100
+_PROBE_MS = 1000
+_LONGEST_PROBE_MS = 60_000
+_MAX_FATES = 4096
+
+
+class Fate:
+    """What has been learned about one handler, or route: where its calls go.
+
+    ``mode`` is ``"inline"``, ``"pool"`` or ``"auto"``; the rest is for ``"auto"``.
+    """
+
+    __slots__ = ("_calls", "_probe_at", "_probing", "_takeovers", "_wait", "computes", "exiled",
+                 "key", "mode", "watched")  # fmt: skip
+
+    def __init__(self, key: object, mode: str) -> None:
+        self.key = key
+        self.mode = mode
+        self.exiled = False
+        self.computes = False
+        self.watched = False
+        """Whether a call must be noted: true from a takeover until it is forgotten."""
+        self._calls = 0
+        self._takeovers = 0
+        self._probing = False
+        self._probe_at = 0
+        self._wait = _PROBE_MS
+
+    def may_lead(self, now_ms: int) -> bool:
+        """Whether the next call may run on the loop; notes that it does."""
+        if self.exiled:
+            if self._probing or now_ms < self._probe_at:
+                return False
+            self._probing = True
+            return True
+        self._calls += 1
+        if self._calls > _WITHIN_CALLS:
+            self.watched = False
+        return True
+
+    def overtaken(self, now_ms: int) -> None:
+        """A call on the loop took too long."""
+        if self.exiled:
+            self._probing = False
+            self._wait = min(self._wait * 2, _LONGEST_PROBE_MS)
+            self._probe_at = now_ms + self._wait
+            return
+        if not self.watched:
+            self.watched = True
+            self._calls = self._takeovers = 0
+        self._takeovers += 1
+        if self._takeovers >= _TAKEOVERS:
+            self.exiled = True
+            self._wait = _PROBE_MS
+            self._probe_at = now_ms + _PROBE_MS
+
+    def was_short(self) -> None:
+        """A probe came back in time."""
+        if self._probing:
+            self.exiled = self.watched = self._probing = self.computes = False
+            self._wait = _PROBE_MS
+
+
+class Dispatch:
+    """Calls the handler of one worker. Only the worker's leader uses it."""
+
+    def __init__(self, worker: Worker, handler: Any, function: Callable[..., Response]) -> None:
+        self._worker = worker
         self._handler = handler
+        self._function = function
+        self._router = handler if type(handler) is Router else None
+        self._keyed = hasattr(handler, "dispatch_key")
+        self._default = worker.config.dispatch
+        self._threads = worker.config.handler_threads
+        self._queue = worker.config.handler_queue
+        self._fates: dict[int, Fate] = {}
+        self._stream_fates: dict[int, Fate] = {}
+        self.away = 0
+        """Calls that are off the loop, waiting for a thread among them."""
 
     def run(self, exchange: Exchange) -> object:
+        """Call the handler for *exchange*: its result, or ``PENDING`` where it comes later as an
+        ``Outcome``, or ``REFUSED`` where too many wait. Raises ``Overtaken``."""
+        request = exchange.request
+        router = self._router
+        if router is not None:
+            key, exchange.function = router.resolve(request)
+        else:
+            exchange.function = self._function
+            key = dispatch_key(self._handler, request) if self._keyed else self._handler
+        fate = self._fates.get(id(key))
+        if fate is None:
+            fate = self._new_fate(self._fates, key)
+        exchange.fate = fate
+        return self._start(exchange, fate, refuse=True)
+
+    def pull(self, task: BodyWriter, owner: Fate) -> object:
+        """Call *task*, a body's next chunk, of a response whose handler's fate is *owner*. As
+        ``run``; a body is never refused."""
+        fate = self._stream_fates.get(id(owner))
+        if fate is None:
+            fate = self._new_fate(self._stream_fates, owner)
+            fate.mode = "auto" if owner.mode == "pool" else owner.mode
+        task.fate = fate
+        return self._start(task, fate, refuse=False)
+
+    def _start(self, task: Task, fate: Fate, *, refuse: bool) -> object:
+        worker = self._worker
+        if fate.mode == "auto":
+            if (
+                self.away < self._threads
+                and (not fate.watched or fate.may_lead(worker.now_ms))
+                and self._someone_stands_by()
+            ):
+                lease = worker.lease
+                serial = lease.enter(task)
+                result = task.call()
+                if not lease.leave(serial):
+                    # Somebody else leads by now, and reads the outcome.
+                    worker.deliver(Outcome(task, result, computed=False))
+                    raise Overtaken
+                if fate.exiled:
+                    fate.was_short()
+                return result
+        elif fate.mode == "inline":
+            return self._call_inline(task)
+        if refuse and self.away >= self._threads + self._queue:
+            return REFUSED
+        if not self._someone_stands_by() and not self.away:
+            return self._call_inline(task)  # the system has no thread to give: better late
+        self._send_away(task, fate)
+        return PENDING
+
+    def _call_inline(self, task: Task) -> object:
+        worker = self._worker
+        called = worker.now_ms
+        result = task.call()
+        worker.read_clock()
+        if worker.now_ms - called > worker.handler_ms and isinstance(task, Exchange):
+            log_late_handler(task.request, worker.now_ms - called)
+        return result
+
+    def _someone_stands_by(self) -> bool:
+        """Whether there is a free thread besides the leader; starts one where there may be."""
+        threads = self._worker.threads
+        if len(threads.all) - 1 > self.away:
+            return True
+        if len(threads.all) - 1 >= self._threads:
+            return False
         try:
-            return self._handler(exchange.request)
-        except Exception as error:
-            return error_response(exchange.request, error)
+            threads.add()
+        except RuntimeError as error:
+            error_log.error("cannot start a thread: %s", error)
+            return False
+        return True
+
+    def _send_away(self, task: Task, fate: Fate) -> None:
+        threads = self._worker.threads
+        self.away += 1
+        if fate.computes:
+            task.in_lane = True
+            compute_lane().enter(lambda: threads.submit(task))
+        else:
+            threads.submit(task)
+
+    def overtaken(self, task: Task, computing: bool) -> None:
+        """*task* runs on a thread that leads no more."""
+        self.away += 1
+        fate = task.fate
+        fate.overtaken(self._worker.now_ms)
+        fate.computes = computing
+
+    def came_back(self, outcome: Outcome) -> None:
+        """A call off the loop is over."""
+        self.away -= 1
+        task = outcome.task
+        if outcome.computed:
+            task.fate.computes = True
+        if task.in_lane:
+            task.in_lane = False
+            compute_lane().leave()
+
+    def _new_fate(self, fates: dict[int, Fate], key: object) -> Fate:
+        if len(fates) >= _MAX_FATES:
+            fates.clear()
+        mode = getattr(key, "flare_dispatch", None) or self._default
+        # The fate holds its key, so that no other object gets the same id.
+        fate = fates[id(key)] = Fate(key, mode)
+        return fate
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Let every thread go once it is free."""
+        self._worker.threads.end()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from flare.errors import http_reason_phrase, map_handler_error
+from flare.errors import http_reason_phrase
 from flare.http._respond import (
     CHUNKED_BODY,
     COUNTED_BODY,
@@ -31,12 +31,22 @@ from flare.http.proto.heads import H1Limits, RequestHead
 from flare.http.request import Request
 from flare.http.response import Response, StreamingResponse
 from flare.http.server.config import ServerConfig
+from flare.http.server.failures import error_response
 from flare.http.server.logs import error_log, escape, log_handler_error
-from flare.http.server.wire import BODY, BUSY, DONE, HEAD, IDLE, BodyAborted, Exchange
+from flare.http.server.wire import (
+    BODY,
+    BUSY,
+    DONE,
+    HEAD,
+    IDLE,
+    BodyAborted,
+    BodyWriter,
+    Exchange,
+)
 from flare.net import SocketAddr
 from flare.runtime.date_cache import DateCache
 
-__all__ = ["H1Wire", "error_response"]
+__all__ = ["H1Wire"]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PLAIN = ("content-type", "Content-Type", "text/plain")
@@ -270,7 +280,7 @@ class H1Wire:
         self.out_bytes += len(data)
 
 
-class H1BodyWriter:
+class H1BodyWriter(BodyWriter):
     """Frames a streamed body: as is where its length was promised, else in chunks."""
 
     __slots__ = ("_body", "_cell", "_framing", "_left", "_open", "_request", "_trailers", "sent")
@@ -278,6 +288,7 @@ class H1BodyWriter:
     def __init__(
         self, request: Request, body: Body, framing: int, length: int, trailers: HeaderMap
     ) -> None:
+        super().__init__()
         self._request = request
         self._body = body
         self._framing = framing
@@ -396,19 +407,3 @@ def _as_bytes(data: object) -> bytes:
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
     raise TypeError(f"a body must be bytes, not {type(data).__name__}")
-
-
-def error_response(request: Request, error: Exception) -> Response:
-    """What the peer gets for an exception out of a handler; the exception goes to the log."""
-    log_handler_error(request, error)
-    try:
-        mapped = map_handler_error(error, request.expose_errors)
-        # An interim status would leave the peer waiting for the final one.
-        status = mapped.status if mapped.status >= 200 else 500
-        text = mapped.reason.encode(errors="backslashreplace")
-    except Exception:  # an exception whose own attributes are of no use
-        status, text = 500, http_reason_phrase(500).encode()
-    response = Response(status, "", text)
-    response.headers.set("Content-Type", "text/plain; charset=utf-8")
-    response.headers.set("X-Content-Type-Options", "nosniff")
-    return response

@@ -60,7 +60,6 @@ class HttpServer:
         self._drained = False
         self._bell: _Bell | None = None  # while serve() waits
         self._signals: list[int] = []
-        self._failure: BaseException | None = None
 
     @classmethod
     def bind(cls, addr: SocketAddr, config: ServerConfig | None = None) -> Self:
@@ -120,21 +119,17 @@ class HttpServer:
             self._serving = True
             bell = _Bell()
             try:
-                self._workers = self._make_workers(function, max(1, num_workers))
+                self._workers = self._make_workers(handler, function, max(1, num_workers))
             except BaseException:
                 bell.close()
                 raise
             self._bell = bell
-        threads = [
-            threading.Thread(
-                target=self._run_worker, args=(worker,), name=f"flare-worker-{i}", daemon=True
-            )
-            for i, worker in enumerate(self._workers)
-        ]
         restore = self._take_signals(bell)
+        started: list[Worker] = []
         try:
-            for thread in threads:
-                thread.start()
+            for worker in self._workers:
+                worker.start()
+                started.append(worker)
             self._supervise(bell)
         finally:
             restore()
@@ -142,22 +137,29 @@ class HttpServer:
                 self._bell = None
                 bell.close()
             self.close()
-            for worker, thread in zip(self._workers, threads, strict=True):
-                if thread.ident is None:  # the system had no thread to give
+            for worker in self._workers[len(started) :]:
+                if not worker.ended:  # the system had no thread to give
                     worker.abandon()
-                    continue
-                thread.join(_LATE_SECONDS)
-                if thread.is_alive():
-                    error_log.error(
-                        "%s is still inside a handler, left behind: %s", thread.name, _stack(thread)
-                    )
+            self._await_threads(started)
         self._raise_what_ended_it()
 
-    def _make_workers(self, function: Callable[[Request], Response], count: int) -> list[Worker]:
+    def _make_workers(
+        self, handler: object, function: Callable[[Request], Response], count: int
+    ) -> list[Worker]:
         workers: list[Worker] = []
         try:
-            for _ in range(count):
-                workers.append(Worker(self._listeners, function, self.config, shared=count > 1))
+            for number in range(count):
+                workers.append(
+                    Worker(
+                        self._listeners,
+                        handler,
+                        function,
+                        self.config,
+                        self._ring,
+                        name=f"flare-worker-{number}",
+                        shared=count > 1,
+                    )
+                )
         except BaseException as error:
             for worker in workers:
                 worker.abandon()
@@ -166,15 +168,14 @@ class HttpServer:
             raise
         return workers
 
-    def _run_worker(self, worker: Worker) -> None:
-        try:
-            worker.run()
-        except BaseException as error:
-            if isinstance(error, Exception):
-                error_log.error("a worker failed: %s: %s", type(error).__name__, error)
-            self._failure = error
-        finally:
-            self._ring()
+    def _await_threads(self, workers: list[Worker]) -> None:
+        """See the threads off; those still inside a handler are left, and told of."""
+        deadline = time.monotonic() + _LATE_SECONDS
+        for worker in workers:
+            for thread in worker.threads.join(deadline):
+                error_log.error(
+                    "%s is still inside a handler, left behind: %s", thread.name, _stack(thread)
+                )
 
     def _supervise(self, bell: _Bell) -> None:
         """Wait until the server is to end, and see it out."""
@@ -184,7 +185,7 @@ class HttpServer:
             if left == 0:
                 return
             bell.wait(left)
-            if self._closed or self._failure is not None:
+            if self._closed or any(worker.failure for worker in self._workers):
                 return
             if all(worker.ended for worker in self._workers):
                 return
@@ -196,8 +197,12 @@ class HttpServer:
                 self._begin_drain(budget_ms)
 
     def _raise_what_ended_it(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        for worker in self._workers:
+            failure = worker.failure
+            if failure is not None:
+                if isinstance(failure, Exception):
+                    error_log.error("a worker failed: %s: %s", type(failure).__name__, failure)
+                raise failure
         if signal.SIGINT in self._signals:
             raise KeyboardInterrupt
 
@@ -256,7 +261,8 @@ class HttpServer:
         Before ``serve`` there is nothing to drain: the report is all zeros, and a later
         ``serve`` raises.
         """
-        if threading.get_ident() in [worker.thread_id for worker in self._workers]:
+        me = threading.get_ident()
+        if any(me in worker.threads.idents for worker in self._workers):
             raise ValidationError("drain", "called from inside a handler")
         if timeout_ms <= 0:
             self.close()

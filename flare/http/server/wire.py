@@ -8,13 +8,31 @@ for. HTTP/1.1 is ``flare.http.server.h1``.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from flare.http.body import close_source
+from flare.http.server.failures import error_response
 
 if TYPE_CHECKING:
     from flare.http.request import Request
+    from flare.http.server.connection import Connection
+    from flare.http.server.dispatch import Fate
 
-__all__ = ["BODY", "BUSY", "DONE", "HEAD", "IDLE", "BodyAborted", "BodyWriter", "Exchange", "Wire"]
+__all__ = [
+    "BODY",
+    "BUSY",
+    "DONE",
+    "HEAD",
+    "IDLE",
+    "ABORTED",
+    "BodyAborted",
+    "BodyWriter",
+    "Exchange",
+    "Wire",
+]
 
 # What a wire waits for. Plain integers: compared for every request.
 IDLE = 0  # the first byte of a request
@@ -25,15 +43,45 @@ DONE = 4  # nothing: the connection ends when ``out`` is flushed
 
 
 class Exchange:
-    """One request on its way to its response."""
+    """One request on its way to its response: a ``Task`` that calls the handler."""
 
-    __slots__ = ("keep_alive", "minor", "request", "started_ns")
+    __slots__ = (
+        "abandoned",
+        "connection",
+        "fate",
+        "function",
+        "in_lane",
+        "keep_alive",
+        "minor",
+        "request",
+        "started_ns",
+    )
+
+    connection: Connection
+    fate: Fate
+    function: Callable[[Request], object]
 
     def __init__(self, request: Request, minor: int, keep_alive: bool) -> None:
         self.request = request
         self.minor = minor
         self.keep_alive = keep_alive
         self.started_ns = 0
+        self.abandoned = False
+        self.in_lane = False
+
+    def call(self) -> object:
+        """Call the handler; an ``Exception`` becomes its response."""
+        try:
+            return self.function(self.request)
+        except Exception as error:
+            return error_response(self.request, error)
+
+    def cancel(self, reason: int) -> None:
+        """Tell the handler that its answer is no longer wanted, if it has asked to be told."""
+
+    def dispose(self, result: object) -> None:
+        """Free what a result holds that nobody waits for."""
+        close_source(getattr(result, "body_stream", None) or getattr(result, "body", None))
 
 
 class BodyAborted(Exception):
@@ -41,20 +89,50 @@ class BodyAborted(Exception):
     peer sees it is not whole. The reason is logged already."""
 
 
-class BodyWriter(Protocol):
-    """Makes a streamed body, one framed piece at a time. ``sent`` counts its bytes unframed."""
+ABORTED: Final = BodyAborted()
 
+
+class BodyWriter(ABC):
+    """Makes a streamed body, one framed piece at a time: a ``Task`` whose result is a piece.
+
+    A call in progress on another thread has the writer to itself. ``sent`` counts the bytes
+    unframed.
+    """
+
+    __slots__ = ("abandoned", "connection", "fate", "in_lane")
+
+    connection: Connection
+    fate: Fate
     sent: int
 
+    def __init__(self) -> None:
+        self.abandoned = False
+        self.in_lane = False
+
+    def call(self) -> object:
+        """The next piece, or ``ABORTED``."""
+        try:
+            return self.next_piece()
+        except BodyAborted:
+            return ABORTED
+
+    @abstractmethod
     def next_piece(self) -> bytes | None:
         """The next bytes to send, ``b""`` where there is nothing just now, ``None`` at the end.
         May block as long as the source does. Raises ``BodyAborted``."""
 
+    @abstractmethod
     def close(self, reason: int = 0) -> None:
         """Be done with the source, read to its end or not. *reason* is a ``CancelReason``."""
 
+    def dispose(self, result: object) -> None:
+        """A call is over that nobody waited for."""
+        self.close()
+
+    @abstractmethod
     def cancel(self, reason: int) -> None:
-        """Tell the source that its chunks are no longer wanted; it may end by itself."""
+        """Tell the source that its chunks are no longer wanted; it may end by itself. Safe while
+        a call is in progress."""
 
 
 class Wire(Protocol):

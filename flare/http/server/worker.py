@@ -1,7 +1,8 @@
 """One worker of a server: a reactor, a timer wheel, its connections, and the loop that runs them.
 
-Everything here belongs to the thread inside ``run``, but for ``post``, which any thread may call.
-Workers share nothing; several of one server only listen at the same sockets.
+One thread at a time leads: it alone touches reactor, wheel, connections, wires and sockets. Which
+thread that is changes when a handler on the loop takes too long (``dispatch.py``). Workers share
+nothing; several of one server only listen at the same sockets.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 from flare.errors import map_oserror
 from flare.http.request import Request
 from flare.http.response import Response
 from flare.http.server.config import ServerConfig
 from flare.http.server.connection import NEVER_MS, Connection
-from flare.http.server.dispatch import Dispatch, InlineDispatch
+from flare.http.server.dispatch import Dispatch
 from flare.http.server.h1 import H1Wire
+from flare.http.server.lease import Lease, Overtaken, Task
 from flare.http.server.logs import error_log
+from flare.http.server.threads import Outcome, Threads
+from flare.http.server.watch import Sample, thread_cpu_ns, watchdog
 from flare.net import SocketAddr
 from flare.runtime.date_cache import DateCache
 from flare.runtime.reactor import INTEREST_READ, WAKEUP_TOKEN, Reactor
@@ -49,15 +54,22 @@ _ACCEPT_AGAIN_TOKEN = 0  # a timer's, never a connection's
 
 
 class Worker:
-    """Serves *handler* on *listeners*, which stay their owner's. ``run`` blocks until ``stop``
-    or the end of a drain, and leaves nothing open."""
+    """Serves *handler*, by calling its *function*, on *listeners*, which stay their owner's.
+
+    State that must outlive a change of leader is kept here and never in a leader's locals: the
+    batch of events, further turns, results to take. Each item is taken out before it is worked
+    on, so that the next leader goes on with the one behind it.
+    """
 
     def __init__(
         self,
         listeners: list[TcpListener],
-        handler: Callable[[Request], Response],
+        handler: object,
+        function: Callable[[Request], Response],
         config: ServerConfig,
+        on_end: Callable[[], None],
         *,
+        name: str = "flare-worker",
         shared: bool = False,
     ) -> None:
         self.config = config
@@ -66,8 +78,16 @@ class Worker:
         self.reactor = Reactor()
         self.wheel = TimerWheel(self.now_ms)
         self.ready: deque[Connection] = deque()
-        self.dispatch: Dispatch = InlineDispatch(handler)
-        self.thread_id = 0
+        self.lease = Lease()
+        self.threads = Threads(name, self._lead, self.deliver)
+        self.dispatch = Dispatch(self, handler, function)
+        self.failure: BaseException | None = None
+        self._on_end = on_end
+        self._leader = 0
+        self._overtaken: tuple[Task, bool] | None = None
+        self._batch: deque[tuple[int, int]] = deque()
+        self._done: deque[Outcome] = deque()
+        self._to_visit: deque[Connection] = deque()
         self._limits = config.h1_limits()
         self._date = DateCache()
         self._date_due_ms = 0
@@ -132,52 +152,123 @@ class Worker:
 
     # -- the loop -----------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Serve. Raises what the loop cannot go on after, a handler's ``SystemExit`` included."""
-        self.thread_id = threading.get_ident()
-        poll, connections = self.reactor._poll_raw, self._connections
+    def start(self) -> None:
+        """Start the threads and serve, until ``stop`` or the end of a drain. ``on_end`` is called
+        then, and ``failure`` is what the loop could not go on after, if that was it."""
+        if self.config.dispatch != "inline":
+            watchdog().watch(self)
         try:
-            while self._running:
-                batch = poll(self._timeout_ms(), _BATCH)
-                self.read_clock()
-                if self.now_ms >= self._date_due_ms:
-                    self._refresh_date()
-                for token, flags in batch:
-                    connection = connections.get(token)
-                    if connection is not None:
-                        try:
-                            connection.on_event(flags)
-                        except Exception as error:
-                            connection.fail(error)
-                    elif token == WAKEUP_TOKEN:
-                        self._run_commands()
-                    elif token in self._listeners:
-                        self._accept(token)
-                for _ in range(len(self.ready)):
-                    connection = self.ready.popleft()
-                    self._guard(connection, connection.resume)
-                self._run_timers()
-                if self._drain is not None and (
-                    not self._connections or self.now_ms >= self._drain_deadline
-                ):
-                    break
-        finally:
-            self._end()
+            self.threads.start()
+        except RuntimeError:
+            self.abandon()
+            raise
+
+    def _lead(self) -> None:
+        """Lead the worker, from wherever the leader before had got to."""
+        self._leader = threading.get_ident()
+        try:
+            self._loop()
+        except Overtaken:
+            raise
+        except BaseException as error:
+            self.failure = error
+        self._end()
+
+    def _loop(self) -> None:
+        self.read_clock()
+        overtaken, self._overtaken = self._overtaken, None
+        if overtaken is not None:
+            task, computing = overtaken
+            self.dispatch.overtaken(task, computing)
+            self._guard(task.connection, task.connection.await_task, task)
+        poll, batch, watch = self.reactor._poll_raw, self._batch, watchdog()
+        while self._running:
+            self._run_batch()
+            self._run_rest()
+            if self._drain is not None and (
+                not self._connections or self.now_ms >= self._drain_deadline
+            ):
+                return
+            batch.extend(poll(self._timeout_ms(), _BATCH))
+            self.read_clock()
+            if self.now_ms >= self._date_due_ms:
+                self._refresh_date()
+            if watch.parked:
+                watch.unpark()
+
+    def _run_batch(self) -> None:
+        """Work through the events of one poll, each taken out before it is worked on."""
+        batch, connections = self._batch, self._connections
+        while batch:
+            token, flags = batch.popleft()
+            connection = connections.get(token)
+            if connection is not None:
+                try:
+                    connection.on_event(flags)
+                except Exception as error:
+                    connection.fail(error)
+            elif token == WAKEUP_TOKEN:
+                self._run_commands()
+            elif token in self._listeners:
+                self._accept(token)
+
+    def _run_rest(self) -> None:
+        """What waits besides events: results from other threads, further turns, timers."""
+        done = self._done
+        while done:
+            self._take_outcome(done.popleft())
+        while self._to_visit:
+            connection = self._to_visit.popleft()
+            self._guard(connection, connection.drain)
+        for _ in range(len(self.ready)):
+            connection = self.ready.popleft()
+            self._guard(connection, connection.resume)
+        self._run_timers()
+
+    def _take_outcome(self, outcome: Outcome) -> None:
+        if outcome.failure is not None:
+            raise outcome.failure
+        self.dispatch.came_back(outcome)
+        task = outcome.task
+        self._guard(task.connection, task.connection.on_result, task, outcome.result)
 
     @staticmethod
-    def _guard(connection: Connection, step: Callable[[], None]) -> None:
+    def _guard(connection: Connection, step: Callable[..., None], *arguments: Any) -> None:
         """Whatever goes wrong with one connection, the others go on."""
         try:
-            step()
+            step(*arguments)
         except Exception as error:
             connection.fail(error)
+
+    # -- from other threads of the worker -----------------------------------------------
+
+    def deliver(self, outcome: Outcome) -> None:
+        """Hand in what became of a call off the loop."""
+        self._done.append(outcome)
+        if self.ended:
+            self._drop_outcomes()
+        else:
+            self.reactor.wakeup()
+
+    def sample(self) -> Sample:
+        """What the leader is at, for the watchdog."""
+        return Sample(self.lease.serial, thread_cpu_ns(self._leader), time.monotonic_ns())
+
+    def overtake(self, serial: int, computing: bool = False) -> bool:
+        """Take the lease of *serial* from its leader and make another thread lead."""
+        task = self.lease.seize(serial)
+        if task is None:
+            return False
+        self._overtaken = (task, computing)
+        self.threads.promote()
+        return True
 
     def read_clock(self) -> None:
         """Look at the clock; everything else goes by ``now_ms``."""
         self.now_ms = self.clock_ns() // 1_000_000
 
     def _timeout_ms(self) -> int:
-        if self.ready or self._commands:
+        if self.ready or self._commands or self._done or self._to_visit:
             return 0
         due = self.wheel.next_fire_ms()
         if self._drain_deadline != NEVER_MS:
@@ -274,7 +365,7 @@ class Worker:
         idle = self.config.idle_timeout_ms
         connection.set_deadline(self.now_ms + idle if idle else NEVER_MS)
         if self._drain is not None:
-            self._guard(connection, connection.drain)
+            self._to_visit.append(connection)
 
     def _new_token(self) -> int:
         # Never a descriptor, and never one used before: an event of a connection that is gone
@@ -309,8 +400,8 @@ class Worker:
         self.draining = True
         self._drain_deadline = self.now_ms + timeout_ms
         self._to_drain = len(self._connections)
-        for connection in list(self._connections.values()):
-            self._guard(connection, connection.drain)
+        # Visited from the loop, one by one: a handler called in between may lose the lease.
+        self._to_visit.extend(self._connections.values())
 
     def _end(self) -> None:
         self._running = False
@@ -318,6 +409,7 @@ class Worker:
         left = len(self._connections)
         for connection in list(self._connections.values()):
             self._guard(connection, connection.cut_off)
+        watchdog().forget(self)
         self.dispatch.close()
         with self._posting:
             self.ended = True
@@ -330,4 +422,17 @@ class Worker:
                     drained=self._to_drain - cut, timed_out=cut, in_flight_at_deadline=cut
                 )
             )
+        self._drop_outcomes()
         self.reactor.close()
+        self._on_end()
+
+    def _drop_outcomes(self) -> None:
+        """Free what results hold that come when nobody leads any more."""
+        while True:
+            try:
+                outcome = self._done.popleft()
+            except IndexError:
+                return
+            self.dispatch.came_back(outcome)
+            connection = outcome.task.connection
+            self._guard(connection, connection.on_result, outcome.task, outcome.result)

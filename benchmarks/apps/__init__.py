@@ -1,1 +1,0 @@
-"""The same small application for every peer: WSGI, ASGI, flare, nginx."""

@@ -1,0 +1,63 @@
+"""The lease: whose the worker is while a handler runs on its own thread.
+
+The thread that leads a worker enters the lease before it calls a handler and leaves it after.
+Whoever finds the handler too slow seizes it instead and makes another thread the leader. Both
+sides remove the same entry, so exactly one of them gets it, on any build of Python: that a
+``dict.pop`` of one key succeeds once is all this relies on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from flare.http.server.connection import Connection
+    from flare.http.server.dispatch import Fate
+
+__all__ = ["Lease", "Overtaken", "Task"]
+
+
+class Task(Protocol):
+    """A piece of user code to call: a handler with its request, or a body's next chunk."""
+
+    connection: Connection
+    fate: Fate
+    abandoned: bool
+    """Set by the leader once nobody waits for the result any more."""
+    in_lane: bool
+    """Whether it holds, or waits for, a place among those that compute."""
+
+    def call(self) -> object:
+        """Call it, on whichever thread; every ``Exception`` has become a result."""
+
+
+class Overtaken(BaseException):
+    """Unwinds a thread that has lost its lease. Nothing on the way may touch the worker.
+
+    Not an ``Exception``: what guards one connection's errors must let it pass.
+    """
+
+
+class Lease:
+    """At most one task at a time, under a serial that is never used twice."""
+
+    __slots__ = ("_held", "serial")
+
+    def __init__(self) -> None:
+        self._held: dict[int, Task] = {}
+        self.serial = 0
+        """The serial entered last; the leader writes it, anyone may read it."""
+
+    def enter(self, task: Task) -> int:
+        """The leader is about to call *task*. Returns the serial to leave with."""
+        self.serial = serial = self.serial + 1
+        self._held[serial] = task
+        return serial
+
+    def leave(self, serial: int) -> bool:
+        """The call is over. False where the lease was seized: the caller leads no more."""
+        return self._held.pop(serial, None) is not None
+
+    def seize(self, serial: int) -> Task | None:
+        """Take the lease away: the task that runs under it, or ``None`` where it is over."""
+        return self._held.pop(serial, None)

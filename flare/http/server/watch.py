@@ -1,0 +1,131 @@
+"""The watchdog that finds handlers which keep a worker's loop waiting.
+
+One thread a process. Every few milliseconds it looks at the serial of each worker's lease; one
+seen twice in a row belongs to a handler that has run at least that long, and its worker is told
+to go on without it. While nothing flows it parks, and looks up four times a second only, so that
+a wake-up missed in a race costs a quarter of a second and no more.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import NamedTuple, Protocol
+
+__all__ = ["Sample", "Watchdog", "computes", "watchdog"]
+
+_TICK_SECONDS = 0.005
+_PARKED_SECONDS = 0.25
+_IDLE_TICKS = 200  # a second
+_COMPUTING_SHARE = 0.3
+
+
+class Sample(NamedTuple):
+    """What a leader is at: the serial of its lease, the time its thread has computed for, and
+    when that was (all in nanoseconds)."""
+
+    serial: int
+    cpu_ns: int
+    wall_ns: int
+
+
+def computes(cpu_ns: int, wall_ns: int) -> bool:
+    """Whether so much processor time in so much time is a handler that computes, not waits."""
+    return cpu_ns > wall_ns * _COMPUTING_SHARE
+
+
+class Watched(Protocol):
+    """What the watchdog asks of a worker."""
+
+    def sample(self) -> Sample:
+        """What its leader is at."""
+
+    def overtake(self, serial: int, computing: bool) -> bool:
+        """Seize the lease of *serial*, if it still runs; whether it did."""
+
+
+class Watchdog:
+    """Watches any number of workers. All methods are safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _watched and the start and end of the thread
+        self._watched: tuple[Watched, ...] = ()
+        self._thread: threading.Thread | None = None
+        self._stir = threading.Event()
+        self.parked = False
+        """Looked at by a leader once a batch; it calls ``unpark`` where it is true."""
+
+    def watch(self, worker: Watched) -> None:
+        """Look at *worker* from now on."""
+        with self._lock:
+            self._watched += (worker,)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="flare-watchdog", daemon=True
+                )
+                self._thread.start()
+        self.unpark()
+
+    def forget(self, worker: Watched) -> None:
+        """Look at *worker* no more. The thread ends with the last one."""
+        with self._lock:
+            self._watched = tuple(w for w in self._watched if w is not worker)
+            if not self._watched:
+                self._thread = None
+        self._stir.set()
+
+    def unpark(self) -> None:
+        """Requests flow again."""
+        self.parked = False
+        self._stir.set()
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        seen: dict[Watched, Sample] = {}
+        idle = 0
+        while self._thread is me:
+            self._stir.clear()
+            watched = self._watched
+            moved = [self._look(worker, seen) for worker in watched]
+            if len(seen) > len(watched):
+                seen = {worker: seen[worker] for worker in watched}
+            idle = 0 if any(moved) else idle + 1
+            self.parked = idle >= _IDLE_TICKS
+            # The event ends a parked sleep at once; while requests flow nobody sets it.
+            self._stir.wait(_PARKED_SECONDS if self.parked else _TICK_SECONDS)
+
+    @staticmethod
+    def _look(worker: Watched, seen: dict[Watched, Sample]) -> bool:
+        """Whether *worker* has moved since the last look, or was made to."""
+        now = worker.sample()
+        before = seen.get(worker)
+        seen[worker] = now
+        if before is None or before.serial != now.serial:
+            return True
+        spent = computes(now.cpu_ns - before.cpu_ns, now.wall_ns - before.wall_ns)
+        return worker.overtake(now.serial, spent)
+
+
+def thread_cpu_ns(ident: int) -> int:
+    """The processor time of a thread of this process; 0 where it is gone or cannot be told."""
+    try:
+        return time.clock_gettime_ns(time.pthread_getcpuclockid(ident))
+    except (AttributeError, OSError):
+        return 0
+
+
+_watchdog = Watchdog()
+
+
+def watchdog() -> Watchdog:
+    """The watchdog of this process."""
+    return _watchdog
+
+
+def _after_fork() -> None:
+    global _watchdog
+    _watchdog = Watchdog()
+
+
+os.register_at_fork(after_in_child=_after_fork)
