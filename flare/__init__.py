@@ -60,7 +60,9 @@ if TYPE_CHECKING:
     from flare.http import InlineBody as InlineBody
     from flare.http import Method as Method
     from flare.http import MethodIntern as MethodIntern
+    from flare.http import ProxyParseError as ProxyParseError
     from flare.http import Request as Request
+    from flare.http import RequestView as RequestView
     from flare.http import Response as Response
     from flare.http import ResponsePool as ResponsePool
     from flare.http import Router as Router
@@ -69,14 +71,17 @@ if TYPE_CHECKING:
     from flare.http import ShutdownReport as ShutdownReport
     from flare.http import StandardHeader as StandardHeader
     from flare.http import State as State
+    from flare.http import StaticResponse as StaticResponse
     from flare.http import Status as Status
     from flare.http import StreamingResponse as StreamingResponse
     from flare.http import TooManyRedirects as TooManyRedirects
     from flare.http import Url as Url
     from flare.http import UrlParseError as UrlParseError
     from flare.http import ValueIntern as ValueIntern
+    from flare.http import ViewHandler as ViewHandler
     from flare.http import WithCancel as WithCancel
     from flare.http import WithRaises as WithRaises
+    from flare.http import WithViewCancel as WithViewCancel
     from flare.http import bad_request as bad_request
     from flare.http import delete as delete
     from flare.http import drain_body as drain_body
@@ -96,9 +101,11 @@ if TYPE_CHECKING:
     from flare.http import ok_json_value as ok_json_value
     from flare.http import parse_cookie_header as parse_cookie_header
     from flare.http import parse_header_view as parse_header_view
+    from flare.http import parse_request_view as parse_request_view
     from flare.http import parse_set_cookie_header as parse_set_cookie_header
     from flare.http import patch as patch
     from flare.http import post as post
+    from flare.http import precompute_response as precompute_response
     from flare.http import put as put
     from flare.http import redirect as redirect
     from flare.http import serialize_streaming_response as serialize_streaming_response
@@ -161,15 +168,16 @@ __getattr__, __dir__, __all__ = lazy_exports(
             ChunkSource ChunkedBody ComptimeRoute ComptimeRouter Cookie CookieJar FnHandler
             FnHandlerCT Handler HandlerInfallible HeaderInjectionError HeaderMap HeaderMapView
             HttpClient HttpError HttpParseError HttpServer InlineBody Method MethodIntern
-            Request Response ResponsePool Router SameSite ServerConfig ShutdownReport
-            StandardHeader State Status StreamingResponse TooManyRedirects Url UrlParseError
-            ValueIntern WithCancel WithRaises bad_request delete drain_body get head
+            ProxyParseError Request RequestView Response ResponsePool Router SameSite
+            ServerConfig ShutdownReport StandardHeader State StaticResponse Status
+            StreamingResponse TooManyRedirects Url UrlParseError ValueIntern ViewHandler
+            WithCancel WithRaises WithViewCancel bad_request delete drain_body get head
             intern_common_value intern_common_value_string intern_method_bytes
             intern_method_string internal_error is_standard_header lookup_standard_header_bytes
             lookup_standard_header_string not_found ok ok_json ok_json_value parse_cookie_header
-            parse_header_view parse_set_cookie_header patch post put redirect
-            serialize_streaming_response simd_cookie_scan simd_memmem simd_percent_decode
-            standard_header_count standard_header_name
+            parse_header_view parse_request_view parse_set_cookie_header patch post
+            precompute_response put redirect serialize_streaming_response simd_cookie_scan
+            simd_memmem simd_percent_decode standard_header_count standard_header_name
         """,
         "flare.errors": "IoError ValidationError",
         "flare.net": """

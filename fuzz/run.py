@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+import fuzz.app_harnesses
 import fuzz.h1_harnesses
 import fuzz.harnesses
 from fuzz.registry import HARNESSES, Harness

@@ -39,17 +39,17 @@ PRESENT: dict[str, str] = {
         CancelCell CancelReason HeaderMap HeaderInjectionError HeaderMapView parse_header_view
         Body ChunkSource InlineBody ChunkedBody drain_body StreamingResponse
         serialize_streaming_response Url UrlParseError ComptimeRoute ComptimeRouter HttpError
-        TooManyRedirects Cookie CookieJar SameSite parse_cookie_header parse_set_cookie_header
+        ProxyParseError ViewHandler WithViewCancel RequestView
+        parse_request_view StaticResponse precompute_response TooManyRedirects Cookie CookieJar SameSite parse_cookie_header parse_set_cookie_header
     """,
 }
 
 # Shrinks as the library grows; a name never comes back here.
 TO_COME: dict[str, str] = {
     "flare.http": """
-        AuthError ProxyParseError Template TemplateContext TemplateError SseChannel SseEvent
+        AuthError Template TemplateContext TemplateError SseChannel SseEvent
         SseStreamingResponse format_sse_event sse_response HuffmanError huffman_encode
-        huffman_decode huffman_encoded_length huffman_decoded_length ViewHandler WithViewCancel
-        RequestView parse_request_view ParamParser ParamInt ParamFloat64 ParamBool ParamString
+        huffman_decode huffman_encoded_length huffman_decoded_length         ParamParser ParamInt ParamFloat64 ParamBool ParamString
         Extractor Path Query OptionalQuery Header OptionalHeader PathInt PathStr PathFloat
         PathBool QueryInt QueryStr QueryFloat QueryBool OptionalQueryInt OptionalQueryStr
         OptionalQueryFloat OptionalQueryBool HeaderInt HeaderStr HeaderFloat HeaderBool
@@ -60,8 +60,7 @@ TO_COME: dict[str, str] = {
         StringSessionCodec signed_cookie_decode signed_cookie_decode_keys signed_cookie_encode
         Encoding compress_gzip compress_brotli decompress_gzip decompress_deflate
         decompress_brotli decode_content CatchPanic Compress Logger RequestId
-        negotiate_encoding Cors CorsConfig ByteRange FileServer parse_range StaticResponse
-        precompute_response Retry RetryPolicy
+        negotiate_encoding Cors CorsConfig ByteRange FileServer parse_range         Retry RetryPolicy
     """,
     "flare.tls": """
         TlsAcceptor TlsServerConfig TlsInfo TlsServerError TlsServerNotImplemented
@@ -75,7 +74,7 @@ TO_COME: dict[str, str] = {
         PermessageDeflateConfig PermessageDeflateContext compress_message decompress_message
     """,
 }
-MOST_TO_COME = 127
+MOST_TO_COME = 120
 IN_ALL = 252  # the reference's names; `Timeout` is in its list twice, for two things
 
 EACH = [(package, name) for package, names in PRESENT.items() for name in names.split()]

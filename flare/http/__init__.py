@@ -44,13 +44,16 @@ if TYPE_CHECKING:
     from flare.http.errors import HttpError as HttpError
     from flare.http.errors import HttpProtocolError as HttpProtocolError
     from flare.http.errors import TooManyRedirects as TooManyRedirects
+    from flare.http.forwarded import TrustedProxies as TrustedProxies
     from flare.http.handler import CancelHandler as CancelHandler
     from flare.http.handler import FnHandler as FnHandler
     from flare.http.handler import FnHandlerCT as FnHandlerCT
     from flare.http.handler import Handler as Handler
     from flare.http.handler import HandlerInfallible as HandlerInfallible
+    from flare.http.handler import ViewHandler as ViewHandler
     from flare.http.handler import WithCancel as WithCancel
     from flare.http.handler import WithRaises as WithRaises
+    from flare.http.handler import WithViewCancel as WithViewCancel
     from flare.http.handler import dispatch as dispatch
     from flare.http.proto.cookie import Cookie as Cookie
     from flare.http.proto.cookie import CookieJar as CookieJar
@@ -86,7 +89,14 @@ if TYPE_CHECKING:
     from flare.http.proto.status import Status as Status
     from flare.http.proto.url import Url as Url
     from flare.http.proto.url import UrlParseError as UrlParseError
+    from flare.http.proxy_protocol import ProxyHeader as ProxyHeader
+    from flare.http.proxy_protocol import ProxyParseError as ProxyParseError
+    from flare.http.proxy_protocol import parse_proxy_protocol as parse_proxy_protocol
+    from flare.http.proxy_protocol import parse_proxy_v1 as parse_proxy_v1
+    from flare.http.proxy_protocol import parse_proxy_v2 as parse_proxy_v2
     from flare.http.request import Request as Request
+    from flare.http.request_view import RequestView as RequestView
+    from flare.http.request_view import parse_request_view as parse_request_view
     from flare.http.response import Response as Response
     from flare.http.response import ResponsePool as ResponsePool
     from flare.http.response import StreamingResponse as StreamingResponse
@@ -101,10 +111,13 @@ if TYPE_CHECKING:
     from flare.http.response import response_from_body as response_from_body
     from flare.http.response import stream_response as stream_response
     from flare.http.response import unauthorized as unauthorized
+    from flare.http.router import Route as Route
     from flare.http.router import Router as Router
     from flare.http.server import HttpServer as HttpServer
     from flare.http.server import ServerConfig as ServerConfig
     from flare.http.server import ShutdownReport as ShutdownReport
+    from flare.http.static_response import StaticResponse as StaticResponse
+    from flare.http.static_response import precompute_response as precompute_response
     from flare.http.streaming import RequestChunkSource as RequestChunkSource
     from flare.http.streaming import serialize_streaming_response as serialize_streaming_response
 
@@ -124,9 +137,10 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.errors": """
             CrossOriginRedirect HttpError HttpProtocolError TooManyRedirects
         """,
+        "flare.http.forwarded": "TrustedProxies",
         "flare.http.handler": """
-            CancelHandler FnHandler FnHandlerCT Handler HandlerInfallible WithCancel WithRaises
-            dispatch
+            CancelHandler FnHandler FnHandlerCT Handler HandlerInfallible ViewHandler WithCancel
+            WithRaises WithViewCancel dispatch
         """,
         "flare.http.proto.cookie": """
             Cookie CookieJar SameSite parse_cookie_header parse_set_cookie_header
@@ -147,14 +161,19 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.proto.simd_parsers": "simd_cookie_scan simd_memmem simd_percent_decode",
         "flare.http.proto.status": "Status",
         "flare.http.proto.url": "Url UrlParseError",
+        "flare.http.proxy_protocol": """
+            ProxyHeader ProxyParseError parse_proxy_protocol parse_proxy_v1 parse_proxy_v2
+        """,
         "flare.http.request": "Request",
+        "flare.http.request_view": "RequestView parse_request_view",
         "flare.http.response": """
             Response ResponsePool StreamingResponse bad_request forbidden internal_error
             not_found ok ok_json ok_json_value redirect response_from_body stream_response
             unauthorized
         """,
-        "flare.http.router": "Router",
+        "flare.http.router": "Route Router",
         "flare.http.server": "HttpServer ServerConfig ShutdownReport",
+        "flare.http.static_response": "StaticResponse precompute_response",
         "flare.http.streaming": "RequestChunkSource serialize_streaming_response",
     },
 )

@@ -59,6 +59,18 @@ class RequestView:
         "version",
     )
 
+    method: str
+    version: str
+    peer: SocketAddr
+    expose_errors: bool
+    tls_info: Any
+    _head: RequestHead | None
+    _body: BytesLike
+    _section: memoryview | None
+    _trailers: FieldBlock | None
+    _headers: HeaderMapView | None
+    _owned: Request | None
+
     def __init__(self) -> None:
         raise TypeError("a RequestView is made by parse_request_view() or by a server")
 
@@ -81,12 +93,12 @@ class RequestView:
         self.peer = peer
         self.expose_errors = expose_errors
         self.tls_info = tls_info
-        self._head: RequestHead | None = head
-        self._body: BytesLike = body
+        self._head = head
+        self._body = body
         self._trailers = trailers
         self._section = section
-        self._headers: HeaderMapView | None = None
-        self._owned: Request | None = None
+        self._headers = None
+        self._owned = None
         return self
 
     def url(self) -> str:

@@ -39,7 +39,8 @@ class StaticAnswers:
 
     ``known`` maps what one read gave, to a connection with nothing pending, to the number of
     requests it holds, where each is whole, has no body, and gets the keep-alive answer. Nothing
-    that may hold a secret, in a field or in a query, enters it.
+    that may hold a secret, in a field or in a query, enters it. All its wires have the same
+    configuration.
     """
 
     __slots__ = ("closing", "head", "keeping", "known", "repeated", "response")
@@ -150,11 +151,12 @@ class StaticWire:
         self._work()
         self._clean = (
             self.phase == IDLE
+            and self._ordinary
             and self.served > served
             and not self._last
             and not self._decoder.buffered
         )
-        if self._clean and fresh and self._ordinary and len(data) <= _MEMO_READ_BYTES:
+        if self._clean and fresh and len(data) <= _MEMO_READ_BYTES:
             self._answers.remember(data, self.served - served)
 
     def receive_eof(self) -> None:
@@ -198,13 +200,7 @@ class StaticWire:
     def _answer(self, head: RequestHead) -> None:
         answers = self._answers
         self.served = served = self.served + 1
-        # What follows a CONNECT that is agreed to belongs to a tunnel, and there is none.
-        keep_alive = (
-            head.keep_alive
-            and not self._last
-            and not 0 < self._limit <= served
-            and head.method != "CONNECT"
-        )
+        keep_alive = head.keep_alive and not self._last and not 0 < self._limit <= served
         # A peer that counts on the next request may be sending it.
         self.linger = head.keep_alive
         self.status = answers.response.status

@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from flare.errors import ValidationError
+from flare.http.forwarded import TrustedProxies, forwarded_client
+from flare.http.proto.header_view import parse_header_view
+from flare.http.proto.headers import HeaderMap
+from flare.net import IpAddr, SocketAddr
+
+TRUSTED = TrustedProxies.of(("10.0.0.0/8", "::1", "2001:db8:1::/48"))
+PROXY = SocketAddr.parse("10.0.0.1:4000")
+STRANGER = SocketAddr.parse("203.0.113.9:4000")
+CLIENT = "192.0.2.43"
+
+
+def ask(*fields: tuple[str, str], peer=PROXY, trusted=TRUSTED):
+    client, scheme = forwarded_client(HeaderMap(fields), peer, trusted)
+    return str(client), scheme
+
+
+def forwarded(*lines: str, **more):
+    return ask(*(("Forwarded", line) for line in lines), **more)
+
+
+def x_forwarded(*lines: str, proto=(), **more):
+    fields = [("X-Forwarded-For", line) for line in lines]
+    return ask(*fields, *(("X-Forwarded-Proto", line) for line in proto), **more)
+
+
+class TestTrustedProxies:
+    @pytest.mark.parametrize(
+        ("entry", "inside", "outside"),
+        [
+            ("10.0.0.0/8", ["10.0.0.0", "10.255.255.255"], ["9.255.255.255", "11.0.0.0"]),
+            ("192.0.2.1", ["192.0.2.1"], ["192.0.2.0", "192.0.2.2"]),
+            ("192.0.2.128/25", ["192.0.2.128", "192.0.2.255"], ["192.0.2.127"]),
+            ("0.0.0.0/0", ["0.0.0.0", "255.255.255.255"], ["::", "::1"]),
+            ("::/0", ["::", "2001:db8::1"], ["1.2.3.4", "::ffff:1.2.3.4"]),
+            ("::1", ["::1"], ["::", "::2", "0.0.0.1"]),
+            ("2001:db8::/33", ["2001:db8:7fff::"], ["2001:db8:8000::"]),
+            ("::ffff:10.0.0.0/104", ["10.1.2.3", "::ffff:10.1.2.3"], ["11.0.0.0"]),
+            ("fe80::/10", ["fe80::1", "febf::"], ["fec0::"]),
+        ],
+    )
+    def test_a_network_holds_its_addresses_and_no_others(self, entry, inside, outside):
+        trusted = TrustedProxies.of((entry,))
+        for text in inside:
+            assert IpAddr(text) in trusted
+            assert SocketAddr(text, 80) in trusted
+        for text in outside:
+            assert IpAddr(text) not in trusted
+        assert None not in trusted
+
+    def test_a_mapped_peer_counts_as_its_ipv4_address(self):
+        assert SocketAddr("::ffff:10.1.2.3", 1) in TRUSTED
+        assert SocketAddr("::ffff:11.1.2.3", 1) not in TRUSTED
+        assert SocketAddr("::10.1.2.3", 1) not in TRUSTED
+
+    def test_unix_peers_are_a_word_of_their_own(self):
+        assert None in TrustedProxies.of(("unix", "10.0.0.0/8"))
+        assert None not in TRUSTED
+        assert None not in TrustedProxies()
+
+    def test_several_networks_are_all_looked_at(self):
+        trusted = TrustedProxies.of(("10.0.0.0/8", "10.0.0.0/16", "192.0.2.1", "192.0.2.7"))
+        assert all(IpAddr(text) in trusted for text in ("10.9.9.9", "192.0.2.1", "192.0.2.7"))
+        assert IpAddr("192.0.2.2") not in trusted
+
+    def test_it_is_false_when_nobody_is_trusted(self):
+        assert not TrustedProxies()
+        assert TRUSTED
+        assert TrustedProxies.of(["unix"])
+        assert repr(TrustedProxies.of(["::1"])) == "TrustedProxies(('::1',))"
+
+    def test_other_things_are_not_in_it(self):
+        assert "10.0.0.1" not in TRUSTED
+        assert 10 not in TRUSTED
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            "",
+            "*",
+            "10.0.0.1/8",
+            "10.0.0.0/33",
+            "10.0.0",
+            "localhost",
+            "fe80::1%eth0",
+            "Unix",
+            7,
+            b"::1",
+        ],
+    )
+    def test_an_entry_that_is_no_network_is_refused(self, entry):
+        with pytest.raises(ValidationError) as caught:
+            TrustedProxies.of((entry,))
+        assert caught.value.field == "trusted_proxies"
+        assert repr(entry) in str(caught.value)
+
+    def test_one_text_is_not_taken_for_a_sequence(self):
+        with pytest.raises(ValidationError):
+            TrustedProxies.of("unix")
+
+
+class TestWhoIsBelieved:
+    FIELDS = (
+        ("Forwarded", "for=192.0.2.43;proto=https"),
+        ("X-Forwarded-For", "192.0.2.43"),
+        ("X-Forwarded-Proto", "https"),
+    )
+
+    @pytest.mark.parametrize("trusted", [TRUSTED, TrustedProxies()])
+    def test_a_stranger_is_the_client_whatever_it_says(self, trusted):
+        for field in self.FIELDS:
+            assert ask(field, peer=STRANGER, trusted=trusted) == (str(STRANGER), None)
+            assert ask(field, peer=None, trusted=trusted) == ("0.0.0.0:0", None)
+
+    @pytest.mark.parametrize(
+        "peer", [PROXY, SocketAddr.parse("[::1]:1"), SocketAddr.parse("[::ffff:10.2.3.4]:1")]
+    )
+    def test_a_listed_peer_is_believed(self, peer):
+        for fields in (self.FIELDS[:1], self.FIELDS[1:]):
+            assert ask(*fields, peer=peer) == ("192.0.2.43:0", "https")
+
+    def test_a_listed_unix_peer_is_believed(self):
+        trusted = TrustedProxies.of(("unix",))
+        for fields in (self.FIELDS[:1], self.FIELDS[1:]):
+            assert ask(*fields, peer=None, trusted=trusted) == ("192.0.2.43:0", "https")
+        assert ask(peer=None, trusted=trusted) == ("0.0.0.0:0", None)
+        assert ask(*self.FIELDS, trusted=trusted) == (str(PROXY), None)
+
+    def test_without_any_field_the_peer_is_the_client(self):
+        assert ask() == (str(PROXY), None)
+
+    def test_the_standard_field_counts_where_both_are_there(self):
+        assert ask(("X-Forwarded-For", "192.0.2.1"), *self.FIELDS[:1]) == ("192.0.2.43:0", "https")
+
+    def test_names_with_underscores_are_other_fields(self):
+        assert ask(("X_Forwarded_For", CLIENT)) == (str(PROXY), None)
+
+    def test_a_header_view_does_as_well(self):
+        view = parse_header_view(b"Forwarded: for=192.0.2.43\r\n")
+        assert str(forwarded_client(view, PROXY, TRUSTED)[0]) == "192.0.2.43:0"
+
+
+class TestForwarded:
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ("for=192.0.2.43", "192.0.2.43:0"),
+            ("For=192.0.2.43", "192.0.2.43:0"),
+            ('for="192.0.2.43"', "192.0.2.43:0"),
+            ('for="192.0.2.43:47011"', "192.0.2.43:47011"),
+            ('for="[2001:db8:cafe::17]"', "[2001:db8:cafe::17]:0"),
+            ('FOR="[2001:db8:cafe::17]:4711"', "[2001:db8:cafe::17]:4711"),
+            ('for="192.0.2.43:_obf"', "192.0.2.43:0"),
+            ("by=203.0.113.43;for=192.0.2.43;host=h", "192.0.2.43:0"),
+            ('host="a,b;for=1.1.1.1";for=192.0.2.43', "192.0.2.43:0"),
+            (" for=192.0.2.43 ; proto=x ", "192.0.2.43:0"),
+            (";for=192.0.2.43;", "192.0.2.43:0"),
+            ("for=192.0.2.43,", "192.0.2.43:0"),
+            ("for=192.0.2.43 , , ,\t", "192.0.2.43:0"),
+        ],
+    )
+    def test_an_element_is_read_in_all_its_forms(self, line, expected):
+        assert forwarded(line)[0] == expected
+        assert forwarded(f"for=198.51.100.17, {line}")[0] == expected
+        assert forwarded("for=198.51.100.17", line)[0] == expected
+
+    def test_the_search_goes_left_past_trusted_addresses(self):
+        assert forwarded("for=1.1.1.1, for=2.2.2.2, for=10.0.0.3, for=10.0.0.2")[0] == "2.2.2.2:0"
+        assert forwarded("for=1.1.1.1, for=2.2.2.2", "for=10.0.0.3", "for=10.0.0.2") == (
+            "2.2.2.2:0",
+            None,
+        )
+        assert forwarded('for=2.2.2.2, for="[::ffff:10.1.1.1]", for="[::1]:8"')[0] == "2.2.2.2:0"
+        assert forwarded("for=10.0.0.3, for=10.0.0.2")[0] == "10.0.0.3:0"
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            "for=unknown",
+            "for=_hidden",
+            'for="_hidden:_port"',
+            "proto=https",
+            "for=",
+            "for",
+            "=1.1.1.1",
+            "for =1.1.1.1",
+            "for= 1.1.1.1",
+            "for=1.1.1.1:80",
+            "for=2001:db8::1",
+            'for="2001:db8::1"',
+            'for="[1.1.1.1]"',
+            'for="[::1"',
+            'for="1.1.1.1:99999"',
+            'for="1.1.1.1:"',
+            'for="1.1.1.1:8a"',
+            "for=1.1.1",
+            "for=01.1.1.1",
+            "for=1.1.1.256",
+            "for=localhost",
+            "for=1.1.1.1;for=1.1.1.1",
+            "for=1.1.1.1 x",
+            'for="1.1.1.1',
+            'for=1.1.1.1"',
+            'for="1.1.1.\\1"',
+            "for='1.1.1.1'",
+            "for=1.1.1.1\x00",
+            "for=\xb2.1.1.1",
+            "@",
+        ],
+    )
+    def test_what_hides_or_is_malformed_ends_the_search(self, bad):
+        for lines in ([bad], ["for=1.1.1.1", bad], [f"for=1.1.1.1, {bad}"]):
+            fields = HeaderMap._from_items([("forwarded", "Forwarded", line) for line in lines])
+            assert forwarded_client(fields, PROXY, TRUSTED)[0] == PROXY
+        fields = HeaderMap._from_items(
+            [
+                ("forwarded", "", "for=1.1.1.1"),
+                ("forwarded", "", bad),
+                ("forwarded", "", "for=10.0.0.2"),
+            ]
+        )
+        assert str(forwarded_client(fields, PROXY, TRUSTED)[0]) == "10.0.0.2:0"
+
+    @pytest.mark.parametrize(
+        "forged",
+        ["for=1.1.1.1", 'for="', 'for=1.1.1.1;x="', '"', "\\", 'x="\\', "=;,", 'for="10.0.0.2, '],
+    )
+    def test_nothing_a_client_wrote_reaches_past_what_the_proxy_added(self, forged):
+        for lines in (
+            [f"{forged}, for=192.0.2.43;proto=https"],
+            [forged, "for=192.0.2.43;proto=https"],
+        ):
+            assert forwarded(*lines) == ("192.0.2.43:0", "https")
+        assert forwarded(f'{forged},for="192.0.2.43:1" , for=10.0.0.2')[0] == "192.0.2.43:1"
+
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ("for=192.0.2.43;proto=https", "https"),
+            ('PROTO="HTTPS";for=192.0.2.43', "https"),
+            ("for=192.0.2.43;proto=http", "http"),
+            ("for=192.0.2.43;proto=ftp", None),
+            ("for=192.0.2.43;proto=", None),
+            ("for=192.0.2.43", None),
+            ("for=192.0.2.43;proto=https, for=10.0.0.2;proto=http", "https"),
+            ("for=192.0.2.43, for=10.0.0.2;proto=http", None),
+            ("for=1.1.1.1;proto=https, for=192.0.2.43", None),
+            ("for=_hidden;proto=https", "https"),
+            ("proto=https", "https"),
+            ("for=unknown;proto=https, for=10.0.0.2;proto=http", "https"),
+            ("nonsense, for=10.0.0.2;proto=https", "https"),
+            ("nonsense;proto=https", None),
+        ],
+    )
+    def test_the_scheme_is_that_of_the_last_element_read(self, line, expected):
+        assert forwarded(line)[1] == expected
+
+
+class TestXForwarded:
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ("192.0.2.43", "192.0.2.43:0"),
+            ("192.0.2.43:8080", "192.0.2.43:8080"),
+            ("2001:db8::5", "[2001:db8::5]:0"),
+            ("[2001:db8::5]", "[2001:db8::5]:0"),
+            ("[2001:db8::5]:81", "[2001:db8::5]:81"),
+            ("\t192.0.2.43 ", "192.0.2.43:0"),
+            ("192.0.2.43,", "192.0.2.43:0"),
+            ("1.1.1.1, 192.0.2.43", "192.0.2.43:0"),
+            ("1.1.1.1,192.0.2.43,10.0.0.3 ,10.0.0.2", "192.0.2.43:0"),
+            ("192.0.2.43, ::ffff:10.1.1.1, ::1", "192.0.2.43:0"),
+            ("10.0.0.3, 10.0.0.2", "10.0.0.3:0"),
+        ],
+    )
+    def test_an_entry_is_read_in_all_its_forms(self, line, expected):
+        assert x_forwarded(line) == (expected, None)
+        assert x_forwarded("nonsense", line)[0] == expected
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            "unknown",
+            "_x",
+            "1.1.1",
+            "1.1.1.1.1",
+            "1.1.1.1:",
+            "1.1.1.1:70000",
+            "[::1",
+            "::1]",
+            "a",
+            "1 1.1.1.1",
+            '"1.1.1.1"',
+            "fe80::1%1",
+            "²",
+        ],
+    )
+    def test_what_is_no_address_ends_the_search(self, bad):
+        assert x_forwarded(f"1.1.1.1, {bad}")[0] == str(PROXY)
+        assert x_forwarded(f"1.1.1.1, {bad}, 10.0.0.2")[0] == "10.0.0.2:0"
+
+    @pytest.mark.parametrize(
+        ("entries", "proto", "expected"),
+        [
+            ("192.0.2.43", ["https"], "https"),
+            ("192.0.2.43", ["HTTP"], "http"),
+            ("192.0.2.43", ["wss"], None),
+            ("192.0.2.43", [""], None),
+            ("192.0.2.43", [], None),
+            ("192.0.2.43", ["http, https"], "https"),
+            ("192.0.2.43", ["http", "https"], "https"),
+            ("192.0.2.43, 10.0.0.2", ["https"], "https"),
+            ("192.0.2.43, 10.0.0.2", ["https, http"], "https"),
+            ("192.0.2.43, 10.0.0.2", ["evil, https, http"], "https"),
+            ("", ["http, https"], "https"),
+        ],
+    )
+    def test_the_scheme_is_that_of_the_clients_own_hop(self, entries, proto, expected):
+        assert x_forwarded(entries, proto=proto)[1] == expected
+
+
+HOSTILE = [
+    "for=10.0.0.2," * 40_000,
+    "for=10.0.0.2;" * 40_000,
+    "," * 400_000,
+    ";" * 400_000,
+    '"' * 400_000,
+    '",' * 200_000,
+    " " * 400_000 + "x",
+    " ;" * 200_000 + "x",
+    "\\" * 400_000,
+    'a="' + "x" * 400_000,
+    "x" * 400_000 + "=",
+    "=" * 400_000,
+    "1." * 200_000,
+    "[" * 400_000,
+    "10.0.0.2, " * 40_000,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:12]))
+def test_hostile_lists_take_linear_time(text):
+    begun = time.monotonic()
+    for name in ("forwarded", "x-forwarded-for", "x-forwarded-proto"):
+        for lines in ([text], [text[i : i + 100] for i in range(0, len(text), 100)]):
+            fields = HeaderMap._from_items([(name, name, line) for line in lines])
+            client, _ = forwarded_client(fields, PROXY, TRUSTED)
+            assert client in TRUSTED
+    # Quadratic work over 400,000 characters would take minutes.
+    assert time.monotonic() - begun < 5
