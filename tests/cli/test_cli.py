@@ -318,3 +318,14 @@ def test_get_of_a_peer_that_is_not_there_is_exit_code_1(capfd) -> None:
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert str(addr) in error
+
+
+def test_the_child_of_reload_goes_with_its_parent(app: Path) -> None:
+    with started("serve", "app:router", "--port", "0", "--reload", cwd=app) as program:
+        base = read_until(program, r"on (http://\S+/)")[1]
+        [child] = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+        program.kill()
+        deadline = time.monotonic() + DEADLINE
+        while Path(f"/proc/{child}").exists():
+            assert time.monotonic() < deadline, f"{base} is served by an orphan"
+            time.sleep(0.02)

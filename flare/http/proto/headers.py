@@ -117,6 +117,8 @@ class HeaderMap:
             self._items = []
         elif isinstance(items, HeaderMap):
             self._items = items._items.copy()
+        elif isinstance(items, str):
+            raise TypeError("headers are a mapping or pairs of names and values, not a str")
         else:
             pairs = items.items() if isinstance(items, Mapping) else items
             self._items = [_checked(name, value) for name, value in pairs]
