@@ -30,6 +30,7 @@ _MAX_KNOWN_LENGTH = 64
 _known: dict[str, str] = {}
 
 _MASK = "***"
+_NOT_A_TEXT = "headers are a mapping or pairs of names and values, not a str"
 _SHOWN = 40
 
 
@@ -117,9 +118,9 @@ class HeaderMap:
             self._items = []
         elif isinstance(items, HeaderMap):
             self._items = items._items.copy()
-        elif isinstance(items, str):
-            raise TypeError("headers are a mapping or pairs of names and values, not a str")
         else:
+            if type(items) is str:
+                raise TypeError(_NOT_A_TEXT)
             pairs = items.items() if isinstance(items, Mapping) else items
             self._items = [_checked(name, value) for name, value in pairs]
 
