@@ -119,7 +119,8 @@ class HeaderMap:
         elif isinstance(items, HeaderMap):
             self._items = items._items.copy()
         else:
-            if type(items) is str:
+            given: Any = items
+            if isinstance(given, str):
                 raise TypeError(_NOT_A_TEXT)
             pairs = items.items() if isinstance(items, Mapping) else items
             self._items = [_checked(name, value) for name, value in pairs]
