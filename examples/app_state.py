@@ -2,15 +2,19 @@
 
 import sys
 import threading
-from http.client import HTTPConnection
 
-from flare.http.app import App, State
-from flare.http.handler import Handler
-from flare.http.request import Request
-from flare.http.response import Response, ok
-from flare.http.router import Router
-from flare.http.server import HttpServer
-from flare.net import SocketAddr
+from flare import (
+    App,
+    Handler,
+    HttpClient,
+    HttpServer,
+    Request,
+    Response,
+    Router,
+    SocketAddr,
+    State,
+    ok,
+)
 
 
 class WithHits(Handler):
@@ -35,12 +39,10 @@ def main() -> None:
     handler = WithHits(inner=app, hits=app.state_view())
     thread = threading.Thread(target=server.serve, args=(handler,))
     thread.start()
-    client = HTTPConnection("127.0.0.1", server.local_addr().port, timeout=5)
-    for _ in range(3):
-        client.request("GET", "/")
-        answer = client.getresponse()
-        print(f"{answer.read().decode()}, X-Hits: {answer.headers['X-Hits']}")
-    client.close()
+    with HttpClient(f"http://{server.local_addr()}") as client:
+        for _ in range(3):
+            answer = client.get("/")
+            print(f"{answer.text()}, X-Hits: {answer.headers['X-Hits']}")
     server.close()
     thread.join()
 

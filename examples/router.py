@@ -5,13 +5,17 @@ python examples/router.py [PORT]
 
 import sys
 import threading
-from http.client import HTTPConnection
 
-from flare.http.request import Request
-from flare.http.response import Response, ok, ok_json_value
-from flare.http.router import Router
-from flare.http.server import HttpServer
-from flare.net import SocketAddr
+from flare import (
+    HttpClient,
+    HttpServer,
+    Request,
+    Response,
+    Router,
+    SocketAddr,
+    ok,
+    ok_json_value,
+)
 
 router = Router()
 
@@ -33,12 +37,10 @@ def main() -> None:
     server = HttpServer.bind(SocketAddr.localhost(int(sys.argv[1]) if sys.argv[1:] else 0))
     thread = threading.Thread(target=server.serve, args=(site,))
     thread.start()
-    client = HTTPConnection("127.0.0.1", server.local_addr().port, timeout=5)
-    for path in ("/v1", "/v1/users/a%2Fb", "/v1/files/a/b", "/none"):
-        client.request("GET", path)
-        answer = client.getresponse()
-        print(f"{path} -> {answer.status} {answer.read().decode()}")
-    client.close()
+    with HttpClient(f"http://{server.local_addr()}") as client:
+        for path in ("/v1", "/v1/users/a%2Fb", "/v1/files/a/b", "/none"):
+            answer = client.get(path)
+            print(f"{path} -> {answer.status} {answer.text()}")
     server.close()
     thread.join()
 

@@ -3,12 +3,8 @@
 python examples/test_client.py
 """
 
-from http.client import HTTPConnection
-
+from flare import Request, Response, Router, ok_json_value, post
 from flare.errors import HttpStatusError
-from flare.http.request import Request
-from flare.http.response import Response, ok_json_value
-from flare.http.router import Router
 from flare.testing import TestClient, running_server
 
 router = Router()
@@ -30,10 +26,8 @@ def main() -> None:
     print("allowed:", client.get("/sum").headers["Allow"])
 
     with running_server(router) as server:
-        connection = HTTPConnection("127.0.0.1", server.local_addr().port, timeout=5)
-        connection.request("POST", "/sum", body="[4, 5]")
-        print("over a socket:", connection.getresponse().read().decode())
-        connection.close()
+        answer = post(f"http://{server.local_addr()}/sum", [4, 5])
+        print("over a socket:", answer.json())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 def test_there_are_examples_of_each_layer() -> None:
-    assert len(EXAMPLES) >= 10
+    assert len(EXAMPLES) >= 13
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])

@@ -39,8 +39,9 @@ PRESENT: dict[str, str] = {
         CancelCell CancelReason HeaderMap HeaderInjectionError HeaderMapView parse_header_view
         Body ChunkSource InlineBody ChunkedBody drain_body StreamingResponse
         serialize_streaming_response Url UrlParseError ComptimeRoute ComptimeRouter HttpError
-        ProxyParseError ViewHandler WithViewCancel RequestView
-        parse_request_view StaticResponse precompute_response TooManyRedirects Cookie CookieJar SameSite parse_cookie_header parse_set_cookie_header
+        ProxyParseError ViewHandler WithViewCancel RequestView parse_request_view
+        StaticResponse precompute_response TooManyRedirects Cookie CookieJar SameSite
+        parse_cookie_header parse_set_cookie_header
     """,
 }
 
@@ -49,7 +50,8 @@ TO_COME: dict[str, str] = {
     "flare.http": """
         AuthError Template TemplateContext TemplateError SseChannel SseEvent
         SseStreamingResponse format_sse_event sse_response HuffmanError huffman_encode
-        huffman_decode huffman_encoded_length huffman_decoded_length         ParamParser ParamInt ParamFloat64 ParamBool ParamString
+        huffman_decode huffman_encoded_length huffman_decoded_length
+        ParamParser ParamInt ParamFloat64 ParamBool ParamString
         Extractor Path Query OptionalQuery Header OptionalHeader PathInt PathStr PathFloat
         PathBool QueryInt QueryStr QueryFloat QueryBool OptionalQueryInt OptionalQueryStr
         OptionalQueryFloat OptionalQueryBool HeaderInt HeaderStr HeaderFloat HeaderBool
@@ -60,7 +62,7 @@ TO_COME: dict[str, str] = {
         StringSessionCodec signed_cookie_decode signed_cookie_decode_keys signed_cookie_encode
         Encoding compress_gzip compress_brotli decompress_gzip decompress_deflate
         decompress_brotli decode_content CatchPanic Compress Logger RequestId
-        negotiate_encoding Cors CorsConfig ByteRange FileServer parse_range         Retry RetryPolicy
+        negotiate_encoding Cors CorsConfig ByteRange FileServer parse_range Retry RetryPolicy
     """,
     "flare.tls": """
         TlsAcceptor TlsServerConfig TlsInfo TlsServerError TlsServerNotImplemented

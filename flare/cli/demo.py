@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         def tour() -> None:
             try:
                 _print_table(base, _fetch_all(base))
-            except OSError as error:
+            except Exception as error:  # of any kind: nobody else would end the server
                 failures.append(str(error))
             if arguments.once or failures:
                 server.drain(_DRAIN_MS)
@@ -147,7 +147,7 @@ def _print_table(base: str, rows: list[_Fetched]) -> None:
     print(f"flare {__version__} serves {base} and fetched from itself:\n")
     print(f"  {'method':6}  {'path':14}  {'status':>6}  {'bytes':>5}  {'ms':>6}  answer")
     for row in rows:
-        shown = row.shown if len(row.shown) <= 48 else row.shown[:47] + "…"
+        shown = row.shown if len(row.shown) <= 48 else row.shown[:45] + "..."
         print(
             f"  {row.method:6}  {row.path:14}  {row.status:>6}  {row.size:>5}"
             f"  {row.elapsed_ms:>6.1f}  {shown}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from flare.cli import CommandError
@@ -20,12 +21,25 @@ def run(arguments: argparse.Namespace) -> int:
     body = _body(arguments.data)
     if body is not None and not headers.contains("content-type"):
         headers.set("Content-Type", "application/x-www-form-urlencoded")
-    method = arguments.request or ("GET" if body is None else "POST")
+    method = arguments.request
+    if method is None:
+        method = "GET" if body is None else "POST"
+    if "://" not in arguments.url:
+        raise CommandError(f"bad URL {arguments.url!r}: it must begin with http://")
+    if sys.stdout is None:
+        raise CommandError("standard output is closed")
     output = sys.stdout.buffer
     try:
         with (
-            HttpClient(timeout_ms=int(arguments.timeout * 1000)) as client,
-            client.request(method, arguments.url, body, headers=headers, stream=True) as response,
+            HttpClient() as client,
+            client.request(
+                method,
+                arguments.url,
+                body,
+                headers=headers,
+                timeout=arguments.timeout,
+                stream=True,
+            ) as response,
         ):
             if arguments.include:
                 reason = f" {response.reason}" if response.reason else ""
@@ -64,9 +78,11 @@ def _body(data: str | None) -> bytes | None:
     if data is None:
         return None
     if data == "@-":
+        if sys.stdin is None:
+            raise CommandError("-d @-: standard input is closed")
         return sys.stdin.buffer.read()
     if not data.startswith("@"):
-        return data.encode()
+        return os.fsencode(data)  # the very bytes that were typed
     try:
         with open(data[1:], "rb") as file:
             return file.read()

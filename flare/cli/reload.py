@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+from flare._ffi.process import set_parent_death_signal
 from flare.cli import serve
 
 __all__ = ["run", "snapshot"]
@@ -29,6 +30,15 @@ _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "
 def run(arguments: argparse.Namespace) -> int:
     """Serve and watch the ``.py`` files below the current folder, until Ctrl-C or SIGTERM."""
     with serve.bind(arguments.host, arguments.port) as listener:
+        parent = os.getpid()
+
+        def die_with_parent() -> None:
+            """In the child: be told to drain when this process is no more, however it went."""
+            try:
+                set_parent_death_signal(signal.SIGTERM, parent)
+            except OSError:
+                pass  # not Linux: then only an orderly end takes the child along
+
         command = [sys.executable, "-m", "flare", "serve", arguments.app]
         command += ["--fd", str(listener.fileno()), "--workers", str(arguments.workers)]
         if arguments.access_log:
@@ -36,7 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         stop = _Stop()
         with stop:
             while not stop.asked:
-                child = subprocess.Popen(command, pass_fds=[listener.fileno()])
+                child = subprocess.Popen(
+                    command, pass_fds=[listener.fileno()], preexec_fn=die_with_parent
+                )
                 try:
                     changed = _wait_for_change(stop)
                 finally:

@@ -300,14 +300,21 @@ def internal_error(msg: str = "Internal Server Error") -> Response:
 
 
 def redirect(url: str, status: int = 302) -> Response:
-    """A redirect to *url* (RFC 9110 section 15.4).
+    """A redirect to *url* (RFC 9110 section 15.4), in which non-ASCII text is percent-encoded.
 
     Raises ``ValidationError`` for a *status* other than 301, 302, 303, 307 and 308, and
     ``HeaderInjectionError`` for a *url* that is no field value.
     """
     if status not in (301, 302, 303, 307, 308):
         raise ValidationError("status", f"expected 301, 302, 303, 307 or 308, got {status}")
-    return Response(status, headers={"Location": url})
+    return Response(status, headers={"Location": _encode_non_ascii(_percent_encoded, url)})
+
+
+_encode_non_ascii = re.compile(r"[^\x00-\x7f]+").sub
+
+
+def _percent_encoded(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode())
 
 
 def stream_response(source: Any, status: int = 200) -> Response:

@@ -19,6 +19,7 @@ from typing import TypeVar
 from flare.dns import order_happy_eyeballs, resolve
 from flare.dns.lookup import start_lookup
 from flare.errors import (
+    AddressParseError,
     ConnectionRefused,
     ConnectionReset,
     ConnectionTimeout,
@@ -60,8 +61,11 @@ class _Deadline:
 
 def connect_host(host: str, port: int, timeout_ms: int) -> tuple[RawSocket, SocketAddr]:
     """Look *host* up and dial what it resolves to, all within *timeout_ms* (0: no limit)."""
-    SocketAddr.unspecified(port)  # a bad port is an error before any look-up
     name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        SocketAddr.unspecified(port)  # a bad port is an error before any look-up
+    except AddressParseError:
+        raise AddressParseError(name) from None
     deadline = _Deadline(timeout_ms, name)
     if timeout_ms:
         try:

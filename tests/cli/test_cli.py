@@ -113,13 +113,18 @@ def app(tmp_path: Path) -> Path:
         (["serve", "app:plain", "--port", "0", "--workers", "257"], "--workers: at most 256"),
         (["serve", "app:plain", "--fd", "0"], "--fd 0"),
         (["demo", "--port", "70000"], "--port takes 0 to 65535"),
-        (["get", "nonsense"], "bad URL 'nonsense'"),
+        (["get", "nonsense"], "bad URL 'nonsense': it must begin with http://"),
+        (["get", "127.0.0.1:80/"], "bad URL '127.0.0.1:80/': it must begin with http://"),
         (["get", "ftp://127.0.0.1/"], "bad URL"),
         (["get", "http://"], "bad URL"),
         (["get", "http://127.0.0.1:1/", "-H", "no colon"], "-H takes 'Name: value'"),
         (["get", "http://127.0.0.1:1/", "-H", "bad name: x"], "-H 'bad name: x'"),
         (["get", "http://127.0.0.1:1/", "-X", "BAD METHOD"], "method"),
+        (["get", "http://127.0.0.1:1/", "-X", ""], "method"),
         (["get", "http://127.0.0.1:1/", "-d", "@no/such/file"], "-d @no/such/file"),
+        (["get", "http://127.0.0.1:1/", "--timeout", "nan"], "timeout.*got nan"),
+        (["get", "http://127.0.0.1:1/", "--timeout", "inf"], "timeout.*got inf"),
+        (["get", "http://127.0.0.1:1/", "--timeout", "-1"], "timeout.*got -1"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
@@ -264,6 +269,48 @@ def test_get_takes_data_from_a_file(tmp_path: Path, capfd) -> None:
     assert capfd.readouterr().out == "POST  from a file"
 
 
+def test_get_sends_data_byte_by_byte_as_it_was_typed(capfd) -> None:
+    with running_server(lambda request: ok(request.body.hex())) as server:
+        assert main(["get", f"http://{server.local_addr()}/", "-d", os.fsdecode(b"\xff")]) == 0
+    assert capfd.readouterr().out == "ff"
+
+
+def test_a_timeout_of_less_than_a_millisecond_is_not_none(capfd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        assert main(["get", f"http://{host}:{port}/", "--timeout", "0.0001"]) == 1
+    assert "Timeout" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "says"),
+    [("stdout", [], "standard output is closed"), ("stdin", ["-d", "@-"], "standard input is")],
+)
+def test_a_closed_stream_that_is_needed_gets_one_line(
+    closed: str, arguments: list[str], says: str, monkeypatch, capfd
+) -> None:
+    monkeypatch.setattr(sys, closed, None)  # what Python does with a closed descriptor
+    assert main(["get", "http://127.0.0.1:1/", *arguments]) == 2
+    error = capfd.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_the_demo_stops_where_its_output_takes_no_text() -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "flare", "demo", "--port", "0"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert "No space left" in ended.stderr
+
+
+def test_the_demo_prints_plain_ascii() -> None:
+    ended = run("demo", "--once", "--port", "0", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_get_of_a_peer_that_is_not_there_is_exit_code_1(capfd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         addr = SocketAddr.from_sockaddr(probe.getsockname())
@@ -271,3 +318,14 @@ def test_get_of_a_peer_that_is_not_there_is_exit_code_1(capfd) -> None:
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert str(addr) in error
+
+
+def test_the_child_of_reload_goes_with_its_parent(app: Path) -> None:
+    with started("serve", "app:router", "--port", "0", "--reload", cwd=app) as program:
+        base = read_until(program, r"on (http://\S+/)")[1]
+        [child] = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
+        program.kill()
+        deadline = time.monotonic() + DEADLINE
+        while Path(f"/proc/{child}").exists():
+            assert time.monotonic() < deadline, f"{base} is served by an orphan"
+            time.sleep(0.02)

@@ -137,7 +137,14 @@ def test_other_statuses_do_not_redirect(status: int) -> None:
         redirect("/", status)
 
 
-@pytest.mark.parametrize("url", ["/\r\nSet-Cookie: a=b", "/\n", "/\0", "/\u20ac"])
+def test_a_redirect_percent_encodes_what_is_not_ascii_and_nothing_else() -> None:
+    assert (
+        redirect("/caf\xe9/\u20ac?a=%20 b").headers.get("location")
+        == "/caf%C3%A9/%E2%82%AC?a=%20 b"
+    )
+
+
+@pytest.mark.parametrize("url", ["/\r\nSet-Cookie: a=b", "/\n", "/\0", "/\u20ac\n"])
 def test_a_location_that_would_split_the_response_is_refused(url: str) -> None:
     with pytest.raises(HeaderInjectionError):
         redirect(url)

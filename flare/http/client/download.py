@@ -31,15 +31,17 @@ class HttpDownload(Response):
 
     Each read waits at most the call's read timeout, then raises ``CallTimeout``; the total of the
     call ended with the head. A body cut short raises ``HttpProtocolError``. Read to its end the
-    connection goes back to the pool; ``close`` before that drops it. For one thread at a time.
+    connection goes back to the pool; ``close`` before that drops it, and a read after that, or
+    after a failed one, raises ``NetworkError``. For one thread at a time.
     """
 
-    __slots__ = ("__weakref__", "_all", "_reply", "_rest")
+    __slots__ = ("__weakref__", "_all", "_cut", "_reply", "_rest")
 
     def __init__(self, reply: Reply) -> None:
         self._reply: Reply | None = None
         self._rest = memoryview(b"")
         self._all: bytes | None = None
+        self._cut = False
         super().__init__()
         reply.fill(self)
         self._reply = reply
@@ -51,11 +53,15 @@ class HttpDownload(Response):
         back."""
         reply = self._reply
         if reply is None:
+            if self._cut:
+                # An end would pass half a body off as a whole one.
+                raise NetworkError("the body was given up before its end")
             return b""
         try:
             data = reply.read_body(n)
         except BaseException:
             self._reply = None
+            self._cut = True
             reply.abandon()
             raise
         if not data:
@@ -164,9 +170,12 @@ class HttpDownload(Response):
 
     def close(self) -> None:
         """Give up what was not read: the connection is dropped. Idempotent."""
-        self._rest = memoryview(b"")
+        if self._rest:
+            self._cut = True
+            self._rest = memoryview(b"")
         reply, self._reply = self._reply, None
         if reply is not None:
+            self._cut = True
             reply.abandon()
 
     def __enter__(self) -> Self:

@@ -30,6 +30,7 @@ _MAX_KNOWN_LENGTH = 64
 _known: dict[str, str] = {}
 
 _MASK = "***"
+_NOT_A_TEXT = "headers are a mapping or pairs of names and values, not a str"
 _SHOWN = 40
 
 
@@ -118,6 +119,9 @@ class HeaderMap:
         elif isinstance(items, HeaderMap):
             self._items = items._items.copy()
         else:
+            given: Any = items
+            if isinstance(given, str):
+                raise TypeError(_NOT_A_TEXT)
             pairs = items.items() if isinstance(items, Mapping) else items
             self._items = [_checked(name, value) for name, value in pairs]
 

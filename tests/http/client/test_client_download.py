@@ -110,6 +110,33 @@ def test_closing_early_drops_the_connection():
         assert client.get("/").body == b"y"
 
 
+def test_reading_on_after_an_early_close_is_an_error_and_not_an_end():
+    with ScriptedServer([[*answers(response(b"x" * 1000)), Eof()]]) as server:
+        with HttpClient(server.base) as client, client.get_streaming("/") as download:
+            assert download.read_chunk(10) == b"x" * 10
+        for read in (download.read_all, download.read_chunk, download.text, download.json):
+            with pytest.raises(NetworkError, match="given up before its end"):
+                read()
+
+
+def test_reading_on_after_a_failed_read_is_an_error_and_not_an_end():
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"
+    with ScriptedServer([answers(answer)]) as server, HttpClient(server.base) as client:
+        download = client.get_streaming("/")
+        with pytest.raises(HttpProtocolError):
+            download.read_all()
+        with pytest.raises(NetworkError, match="given up before its end"):
+            download.read_all()
+
+
+def test_a_download_read_to_its_end_still_is_after_it_is_closed():
+    with ScriptedServer([answers(response(b"all"))]) as server, HttpClient(server.base) as client:
+        with client.get_streaming("/") as download:
+            assert download.text() == "all"
+        assert download.text() == "all"
+        assert download.read_chunk() == b""
+
+
 def test_one_left_open_warns_and_gives_its_slot_back():
     scripts = [[*answers(response(b"x" * 1000)), Eof()], answers(response(b"y"))]
     with ScriptedServer(scripts) as server, HttpClient(server.base, max_connections=1) as client:

@@ -282,3 +282,8 @@ def test_every_operation_agrees_with_a_plain_list_of_pairs(pairs):
     assert len(headers) == len(pairs) - len(model) + 1
     assert headers.remove("A")
     assert headers.items() == [pair for pair in pairs if pair[0] not in "aA"]
+
+
+def test_a_text_is_no_map() -> None:
+    with pytest.raises(TypeError, match="mapping or pairs"):
+        HeaderMap("Name: value")
