@@ -13,8 +13,17 @@ from flare.http.proto.chunked import is_forbidden_trailer
 from flare.http.proto.encoder import field_line, status_line
 from flare.http.proto.fields import Item
 from flare.http.proto.headers import HeaderMap
+from flare.http.response import Response, StreamingResponse
 
-__all__ = ["CHUNKED_BODY", "COUNTED_BODY", "UNTIL_CLOSE_BODY", "buffered_head", "streaming_head"]
+__all__ = [
+    "CHUNKED_BODY",
+    "COUNTED_BODY",
+    "UNTIL_CLOSE_BODY",
+    "as_bytes",
+    "buffered_head",
+    "response_problem",
+    "streaming_head",
+]
 
 COUNTED_BODY = 1
 CHUNKED_BODY = 2
@@ -113,3 +122,30 @@ def streaming_head(
         parts.append(date_line)
     parts.append(_KEEP_ALIVE if keep_alive else _CLOSE)
     return b"".join(parts), framing
+
+
+def response_problem(result: object) -> Exception | None:
+    """Why *result* cannot be sent, or ``None``. Bytes-like bodies become bytes on the way."""
+    if not isinstance(result, (Response, StreamingResponse)):
+        return TypeError(f"a handler must return a Response, not {type(result).__name__}")
+    status = result.status
+    if type(status) is not int:
+        try:
+            status = result.status = int(status)
+        except (TypeError, ValueError):
+            return TypeError(f"a response's status must be an int, not {type(status).__name__}")
+    if not 200 <= status <= 999:
+        return ValueError(f"a handler cannot answer with status {status}")
+    if isinstance(result, Response) and type(result.body) is not bytes:
+        try:
+            result.body = as_bytes(result.body)
+        except TypeError as error:
+            return error
+    return None
+
+
+def as_bytes(data: object) -> bytes:
+    """*data*, which must be bytes-like, as bytes. Raises ``TypeError``."""
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"a body must be bytes, not {type(data).__name__}")

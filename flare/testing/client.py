@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 from urllib.parse import urlencode
 
 from flare.errors import ValidationError
+from flare.http._respond import response_problem
 from flare.http.body import drain_body
 from flare.http.cancel import Cancel
 from flare.http.handler import as_handler_function
@@ -70,9 +71,9 @@ class TestClient(Generic[H]):
             req.headers.set("Content-Type", content_type)
         try:
             result = self._call(req)
-            if not isinstance(result, (Response, StreamingResponse)):
-                kind = type(result).__name__
-                raise TypeError(f"a handler must return a Response, not {kind}")
+            problem = response_problem(result)
+            if problem is not None:
+                raise problem
         except Exception as error:
             if self._raise_errors:
                 raise

@@ -213,3 +213,14 @@ class TestStreamedBodies:
 def test_pytest_does_not_take_it_for_a_test_case():
     assert TestClient.__test__ is False
     assert repr(TestClient((3).__add__)).startswith("TestClient(")
+
+
+@pytest.mark.parametrize(
+    "result",
+    [ok("x").body, None, 5, Response(42), Response(100), Response(200, body={"a": 1})],
+    ids=repr,
+)
+def test_what_a_server_could_not_send_is_an_error_here_too(result: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        TestClient(lambda request: result).get("/")
+    assert TestClient(lambda request: result, raise_errors=False).get("/").status == 500

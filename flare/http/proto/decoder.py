@@ -220,6 +220,8 @@ class RequestDecoder(_Decoder):
     def __init__(self, limits: H1Limits | None = None) -> None:
         super().__init__(limits or H1Limits())
         self._first = True
+        self.refused_head = False
+        """Whether the request that failed was a HEAD, whose refusal has no body either."""
 
     def next_event(self) -> RequestHead | bytes | EndOfMessage | None:
         """The next event, or ``None`` until more bytes come.
@@ -233,6 +235,8 @@ class RequestDecoder(_Decoder):
                 return self._next_head()
             return self._next_body_event()
         except HttpParseError as error:
+            if self._state is _State.HEAD and self._buf.startswith(b"HEAD ", self._pos):
+                self.refused_head = True
             raise self._fail(error)
 
     def _next_head(self) -> RequestHead | None:
@@ -261,7 +265,11 @@ class RequestDecoder(_Decoder):
             self._pos = after
         self._scan = 0
         self._first = False
-        self._begin_body(head.framing)
+        try:
+            self._begin_body(head.framing)
+        except HttpParseError:
+            self.refused_head = head.method == "HEAD"
+            raise
         return head
 
     def _accept_trailers(self, trailers: FieldBlock) -> FieldBlock:

@@ -15,8 +15,10 @@ from flare.http._respond import (
     CHUNKED_BODY,
     COUNTED_BODY,
     UNTIL_CLOSE_BODY,
+    as_bytes,
     buffered_head,
     has_no_content,
+    response_problem,
     streaming_head,
     wants_close,
 )
@@ -173,7 +175,7 @@ class H1Wire:
         # A peer that counts on the next request may be sending it.
         self.linger = exchange.keep_alive
         try:
-            problem = _problem(result)
+            problem = response_problem(result)
             if problem is None:
                 if isinstance(result, Response) and result.body_stream is None:
                     self._respond_buffered(request, result, keep_alive)
@@ -262,16 +264,19 @@ class H1Wire:
     def _answer_and_end(self, status: int, why: str) -> None:
         error_log.info("%d to %s: %s", status, self._peer, escape(why))
         text = f"{status} {http_reason_phrase(status)}".encode()
+        head_request = self._decoder.refused_head or (
+            self._head is not None and self._head.method == "HEAD"
+        )
         head = buffered_head(
             status,
             "",
             [_PLAIN],
             len(text),
-            head_request=False,
+            head_request=head_request,
             keep_alive=False,
             date_line=self._date.header_line,
         )
-        self._write(head + text)
+        self._write(head if head_request else head + text)
         self.phase = DONE
         self.linger = True
 
@@ -306,7 +311,7 @@ class H1BodyWriter(BodyWriter):
         try:
             chunk = self._body.next_chunk(self._cell.handle())
             if chunk is not None:
-                chunk = _as_bytes(chunk)
+                chunk = as_bytes(chunk)
         except Exception as error:
             log_handler_error(self._request, error, answered=False)
             self.close()
@@ -381,29 +386,3 @@ def _length(body: Any) -> int | None:
     if length < 0:
         raise ValueError(f"content_length() must not be negative, got {length}")
     return length
-
-
-def _problem(result: object) -> Exception | None:
-    """Why *result* cannot be sent, or ``None``. Bytes-like bodies become bytes on the way."""
-    if not isinstance(result, (Response, StreamingResponse)):
-        return TypeError(f"a handler must return a Response, not {type(result).__name__}")
-    status = result.status
-    if type(status) is not int:
-        try:
-            status = result.status = int(status)
-        except (TypeError, ValueError):
-            return TypeError(f"a response's status must be an int, not {type(status).__name__}")
-    if not 200 <= status <= 999:
-        return ValueError(f"a handler cannot answer with status {status}")
-    if isinstance(result, Response) and type(result.body) is not bytes:
-        try:
-            result.body = _as_bytes(result.body)
-        except TypeError as error:
-            return error
-    return None
-
-
-def _as_bytes(data: object) -> bytes:
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise TypeError(f"a body must be bytes, not {type(data).__name__}")

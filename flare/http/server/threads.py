@@ -104,15 +104,16 @@ class Threads:
         return [thread for thread in self.all if thread.is_alive() and thread is not me]
 
     def _run(self) -> None:
-        self.idents.add(threading.get_ident())
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            try:
-                job()
-            except Overtaken:
-                continue
+        ident = threading.get_ident()
+        self.idents.add(ident)
+        try:
+            while (job := self._jobs.get()) is not None:
+                try:
+                    job()
+                except Overtaken:
+                    continue
+        finally:
+            self.idents.discard(ident)  # the system gives it to another thread
 
     def _call(self, task: Task) -> None:
         if task.abandoned:

@@ -120,3 +120,24 @@ def test_a_pipelined_mix_stays_in_step(serve: Serve, connect: Connect) -> None:
         reply = peer.read(method)
         assert reply.status == status
         assert reply.body == (b"body" if (method, status) == ("GET", 200) else b"")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (b"Host: h\r\nExpect: x\r\n", 417),
+        (b"Host: h\r\nContent-Length: 99999999999\r\n", 413),
+        (b"Host: h\r\nHost: h\r\n", 400),
+        (b"Host: h\r\nTransfer-Encoding: chunked\r\n\r\nzz", 400),
+    ],
+)
+def test_a_refused_head_has_no_body(
+    serve: Serve, connect: Connect, fields: bytes, status: int
+) -> None:
+    peer = connect(serve(beside(ok("four"))))
+    peer.send(b"HEAD / HTTP/1.1\r\n" + fields + b"\r\n")
+    peer.finish_sending()
+    reply = peer.read("HEAD")
+    assert reply.status == status
+    assert reply.get("content-length") not in ("", "0")
+    assert peer.rest() == b""
