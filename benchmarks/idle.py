@@ -59,7 +59,7 @@ def _connect(port: int, source: str, deadline: float) -> socket.socket:
         connection.sendall(_REQUEST)
     except OSError as error:
         connection.close()
-        raise LoadError(f"an idle connection failed: {error}") from error
+        raise _failed(error) from error
     return connection
 
 
@@ -73,7 +73,7 @@ def _read_answer(connection: socket.socket, body: bytes, deadline: float) -> Non
             _limit(connection, deadline)
             piece = connection.recv(65536)
         except OSError as error:
-            raise LoadError(f"an idle connection failed: {error}") from error
+            raise _failed(error) from error
         if not piece:
             raise LoadError("a connection that was to be idle was closed")
         received += piece
@@ -85,8 +85,14 @@ def _read_answer(connection: socket.socket, body: bytes, deadline: float) -> Non
 def _limit(connection: socket.socket, deadline: float) -> None:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise LoadError(f"not all idle connections were answered within {_SECONDS:.0f} s")
+        raise TimeoutError
     connection.settimeout(left)
+
+
+def _failed(error: OSError) -> LoadError:
+    if isinstance(error, TimeoutError):
+        return LoadError(f"not all idle connections were answered within {_SECONDS:.0f} s")
+    return LoadError(f"an idle connection failed: {error}")
 
 
 def _readable(connections: list[socket.socket]) -> int:

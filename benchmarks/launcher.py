@@ -50,17 +50,15 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def cpu_seconds(self) -> dict[int, float]:
-        return {pid: cpu_seconds(pid) for pid in process_tree(self.pid)}
+    def cpu_seconds(self) -> float:
+        return sum(cpu_seconds(pid) for pid in process_tree(self.pid))
 
     def resident_bytes(self) -> int:
         return sum(resident_bytes(pid) for pid in process_tree(self.pid))
 
 
 @contextmanager
-def running(
-    peer: Peer, deployment: Deployment, python: Path, cores: Set[int]
-) -> Iterator[Server]:
+def running(peer: Peer, deployment: Deployment, python: Path, cores: Set[int]) -> Iterator[Server]:
     """*peer* serving on *cores* for as long as the body runs.
 
     Raises ``NotAvailable`` where the program ends saying so, ``LaunchError`` where it ends or is

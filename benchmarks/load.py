@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +111,7 @@ def run_load(load: Load, seconds: int, cores: Set[int]) -> LoadResult:
 
 @contextmanager
 def background_load(load: Load, seconds: int, cores: Set[int]) -> Iterator[list[LoadResult]]:
-    """wrk asking while the body runs, *seconds* at the most; its result is in the list afterwards."""
+    """wrk asking while the body runs, for *seconds*. Its result is in the list afterwards."""
     process = _start(load, seconds, cores)
     results: list[LoadResult] = []
     try:

@@ -39,10 +39,12 @@ _ANSWER_SECONDS = 20
 _SETTLE_SECONDS = 0.5
 _SPARE_DESCRIPTORS = 500
 _PROBES = 256
+_ORDINARY = Deployment()
 
 RATE = Metric("rate", "requests/s", "/s")
 _P99 = Metric("p99_ms", "p99", "ms", more_is_better=False)
-_BUSY = Metric("busy", "server's core busy", "%", more_is_better=False)
+_PER_CPU = Metric("per_cpu", "per CPU second", "")
+_BUSY = Metric("busy", "core busy", "%")
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,11 @@ def _measured(load: Load, ask: Ask, bench: Bench) -> LoadResult:
     return result
 
 
-def _warm_up(load: Load, ask: Ask, bench: Bench) -> None:
+def _warm_up(server: Server, load: Load, ask: Ask, bench: Bench) -> None:
+    """Have *load* run for a second, then ask once more: an answer to that shows that what the
+    load has left behind, unanswered when its time was up, is done with."""
     run_load(load, _WARM_UP_SECONDS, bench.cores.load).check(len(ask.answer))
+    ask.check(server)
 
 
 def _at_least_ms(result: LoadResult) -> float:
@@ -137,27 +142,25 @@ class Throughput:
     ask: Ask
     peers: tuple[str, ...]
     connections: int = 64
-    deployment: Deployment = Deployment()
-    metrics: tuple[Metric, ...] = (RATE, _P99, _BUSY)
+    deployment: Deployment = _ORDINARY
+    metrics: tuple[Metric, ...] = (RATE, _PER_CPU, _BUSY, _P99)
 
     def seconds(self, bench: Bench) -> int:
         return _WARM_UP_SECONDS + bench.seconds + 1
 
     def measure(self, bench: Bench, peer: Peer) -> dict[str, float]:
-        deployment = self.deployment
-        if peer.name != "flare":  # a fixed answer is flare's and nginx's ordinary way
-            deployment = Deployment(blocking=deployment.blocking)
-        with running(peer, deployment, bench.python, bench.cores.server) as server:
+        with running(peer, self.deployment, bench.python, bench.cores.server) as server:
             self.ask.check(server)
             load = self.ask.load(server, self.connections, bench)
-            _warm_up(load, self.ask, bench)
-            before = sum(server.cpu_seconds().values())
+            _warm_up(server, load, self.ask, bench)
+            before = server.cpu_seconds()
             result = _measured(load, self.ask, bench)
-            used = sum(server.cpu_seconds().values()) - before
+            used = server.cpu_seconds() - before
         return {
             "rate": result.rate,
-            "p99_ms": _at_least_ms(result),
+            "per_cpu": result.requests / used if used else 0.0,
             "busy": 100 * used / result.seconds,
+            "p99_ms": _at_least_ms(result),
         }
 
 
@@ -181,11 +184,11 @@ class Connections:
 
     def measure(self, bench: Bench, peer: Peer) -> dict[str, float]:
         rates: dict[int, float] = {}
-        with running(peer, Deployment(), bench.python, bench.cores.server) as server:
+        with running(peer, _ORDINARY, bench.python, bench.cores.server) as server:
             self.ask.check(server)
             for connections in (64, 256, 1024):
                 load = self.ask.load(server, connections, bench)
-                _warm_up(load, self.ask, bench)
+                _warm_up(server, load, self.ask, bench)
                 rates[connections] = _measured(load, self.ask, bench).rate
         figures = {f"rate_{connections}": rate for connections, rate in rates.items()}
         return {**figures, "kept": rates[1024] / rates[64] if rates[64] else 0.0}
@@ -220,7 +223,7 @@ class Beside:
             self.slow.check(server)
             fast = self.fast.load(server, self.connections, bench)
             slow = self.slow.load(server, self.slow_connections, bench)
-            _warm_up(fast, self.fast, bench)
+            _warm_up(server, fast, self.fast, bench)
             alone = _measured(fast, self.fast, bench)
             around = bench.seconds + _WARM_UP_SECONDS + 1
             with background_load(slow, around, bench.cores.load) as slow_results:
@@ -255,7 +258,7 @@ class Idle:
 
     def measure(self, bench: Bench, peer: Peer) -> dict[str, float]:
         count = min(bench.idle, bench.descriptors - _SPARE_DESCRIPTORS)
-        with running(peer, Deployment(), bench.python, bench.cores.server) as server:
+        with running(peer, _ORDINARY, bench.python, bench.cores.server) as server:
             self.ask.check(server)
             time.sleep(_SETTLE_SECONDS)
             before = server.resident_bytes()
@@ -265,11 +268,11 @@ class Idle:
             ):
                 time.sleep(_SETTLE_SECONDS)
                 memory = server.resident_bytes() - before
-                used = sum(server.cpu_seconds().values())
+                used = server.cpu_seconds()
                 began = time.monotonic()
                 time.sleep(bench.seconds)
                 elapsed = time.monotonic() - began
-                used = sum(server.cpu_seconds().values()) - used
+                used = server.cpu_seconds() - used
         return {"bytes": memory / count, "cpu": 100 * used / elapsed, "connections": count}
 
 
@@ -313,10 +316,10 @@ class Workers:
         with running(peer, deployment, bench.python, bench.cores.workers) as server:
             self.ask.check(server)
             load = self.ask.load(server, self.connections, bench)
-            _warm_up(load, self.ask, bench)
-            counted, used = _counts(server, workers), sum(server.cpu_seconds().values())
+            _warm_up(server, load, self.ask, bench)
+            counted, used = _counts(server, workers), server.cpu_seconds()
             result = _measured(load, self.ask, bench)
-            used = sum(server.cpu_seconds().values()) - used
+            used = server.cpu_seconds() - used
             after = _counts(server, workers)
         taken = [after[pid] - counted.get(pid, 0) for pid in after]
         total = sum(taken) or 1

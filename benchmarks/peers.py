@@ -1,8 +1,8 @@
 """Who is measured, and how each is started: one process that handles requests, no access log,
 connections kept alive for longer than any measurement, no limit on connections in the way.
 
-Where a workload's handlers block, those that have handler threads get 64; elsewhere each has the
-number its own documentation starts from.
+Where a workload's handlers block, those that have handler threads get 64, elsewhere 4, with which
+each comes within some per cent of its best.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from benchmarks.apps.common import BLOB_SIZES, HANDLER_THREADS, KEEP_ALIVE_SECON
 __all__ = ["PEERS", "PYTHON_PEERS", "Deployment", "Peer", "Place"]
 
 _MAX_CONNECTIONS = 12_000
+_FEW_THREADS = 4
 _APPS = Path(__file__).parent / "apps"
 
 
@@ -58,10 +59,12 @@ def _flare(place: Place, deployment: Deployment) -> list[str]:
 
 
 def _granian(place: Place, deployment: Deployment) -> list[str]:
-    command = f"-m granian --interface wsgi --http 1 --no-ws --port {place.port} --log-level error"
-    if deployment.blocking:
-        command += f" --blocking-threads {HANDLER_THREADS}"
-    return [str(place.python), *command.split(), "benchmarks.apps.wsgi:app"]
+    threads = HANDLER_THREADS if deployment.blocking else _FEW_THREADS
+    options = (
+        f"-m granian --interface wsgi --http 1 --no-ws --blocking-threads {threads}"
+        f" --backpressure {_MAX_CONNECTIONS} --log-level error --port {place.port}"
+    )
+    return [str(place.python), *options.split(), "benchmarks.apps.wsgi:app"]
 
 
 def _uvicorn(http: str, loop: str) -> Callable[[Place, Deployment], list[str]]:
@@ -77,7 +80,7 @@ def _uvicorn(http: str, loop: str) -> Callable[[Place, Deployment], list[str]]:
 
 
 def _gunicorn(place: Place, deployment: Deployment) -> list[str]:
-    threads = HANDLER_THREADS if deployment.blocking else 4
+    threads = HANDLER_THREADS if deployment.blocking else _FEW_THREADS
     options = (
         f"-m gunicorn --worker-class gthread --threads {threads}"
         f" --worker-connections {_MAX_CONNECTIONS} --keep-alive {KEEP_ALIVE_SECONDS}"
@@ -87,7 +90,7 @@ def _gunicorn(place: Place, deployment: Deployment) -> list[str]:
 
 
 def _waitress(place: Place, deployment: Deployment) -> list[str]:
-    threads = HANDLER_THREADS if deployment.blocking else 4
+    threads = HANDLER_THREADS if deployment.blocking else _FEW_THREADS
     options = (
         f"-m waitress --listen=127.0.0.1:{place.port} --threads={threads}"
         f" --connection-limit={_MAX_CONNECTIONS} --asyncore-use-poll --no-log-socket-errors"
@@ -96,7 +99,7 @@ def _waitress(place: Place, deployment: Deployment) -> list[str]:
 
 
 def _cheroot(place: Place, deployment: Deployment) -> list[str]:
-    threads = HANDLER_THREADS if deployment.blocking else 10
+    threads = HANDLER_THREADS if deployment.blocking else _FEW_THREADS
     options = (
         f"-m benchmarks.apps.cheroot_app --port {place.port} --threads {threads}"
         f" --connections {_MAX_CONNECTIONS}"
@@ -119,7 +122,8 @@ def _nginx(place: Place, deployment: Deployment) -> list[str]:
     blobs.mkdir(exist_ok=True)
     for size in BLOB_SIZES:
         (blobs / str(size)).write_bytes(blob(size))
-    return ["nginx", "-p", str(place.directory), "-c", str(path), "-e", f"{place.directory}/error.log"]
+    options = ["-p", str(place.directory), "-c", str(path)]
+    return ["nginx", *options, "-e", str(place.directory / "error.log")]
 
 
 PEERS: dict[str, Peer] = {
@@ -133,7 +137,9 @@ PEERS: dict[str, Peer] = {
             ("uvicorn", "uvloop", "httptools"),
             _uvicorn("httptools", "uvloop"),
         ),
-        Peer("uvicorn-h11", "uvicorn, asyncio, h11", ("uvicorn", "h11"), _uvicorn("h11", "asyncio")),
+        Peer(
+            "uvicorn-h11", "uvicorn, asyncio, h11", ("uvicorn", "h11"), _uvicorn("h11", "asyncio")
+        ),
         Peer("gunicorn", "gunicorn gthread", ("gunicorn",), _gunicorn),
         Peer("waitress", "waitress", ("waitress",), _waitress),
         Peer("cheroot", "cheroot", ("cheroot",), _cheroot),

@@ -80,9 +80,10 @@ def process_tree(pid: int) -> list[int]:
 def cpu_seconds(pid: int) -> float:
     """Processor time of *pid*'s threads so far, those that have ended included."""
     try:
-        fields = (_PROC / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        text = (_PROC / str(pid) / "stat").read_text("utf-8", "replace")
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
+    fields = text.rpartition(")")[2].split()
     # utime and stime are the 14th and 15th field; what is left begins with the third.
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

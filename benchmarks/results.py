@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 __all__ = ["Metric", "Results", "Summary", "summarise"]
@@ -27,8 +28,9 @@ class Summary:
     most: float
 
 
-def summarise(values: list[float]) -> Summary | None:
+def summarise(values: Iterable[float]) -> Summary | None:
     """None for no values."""
+    values = list(values)
     if not values:
         return None
     return Summary(statistics.median(values), min(values), max(values))
@@ -36,41 +38,38 @@ def summarise(values: list[float]) -> Summary | None:
 
 @dataclass
 class Results:
-    """Filled round by round. What failed has a note instead of a value."""
+    """Filled round by round. What failed has a note instead of values."""
 
-    values: dict[tuple[str, str], list[dict[str, float]]] = field(default_factory=dict)
+    values: dict[tuple[str, str], dict[int, dict[str, float]]] = field(default_factory=dict)
     notes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
-    def add(self, workload: str, peer: str, figures: dict[str, float]) -> None:
-        self.values.setdefault((workload, peer), []).append(figures)
+    def add(self, workload: str, peer: str, round_: int, figures: dict[str, float]) -> None:
+        self.values.setdefault((workload, peer), {})[round_] = figures
 
     def note(self, workload: str, peer: str, text: str) -> None:
-        self.notes.setdefault((workload, peer), []).append(text)
+        notes = self.notes.setdefault((workload, peer), [])
+        if text not in notes:
+            notes.append(text)
 
-    def rounds(self, workload: str, peer: str, metric: str) -> list[float]:
-        """The values of *metric*, round by round; a round that failed has none."""
-        found = self.values.get((workload, peer), [])
-        return [figures[metric] for figures in found if metric in figures]
+    def rounds(self, workload: str, peer: str, metric: str) -> dict[int, float]:
+        """The values of *metric* by round; a round that failed has none."""
+        found = self.values.get((workload, peer), {})
+        return {round_: figures[metric] for round_, figures in found.items() if metric in figures}
 
     def summary(self, workload: str, peer: str, metric: str) -> Summary | None:
-        return summarise(self.rounds(workload, peer, metric))
-
-    def median(self, workload: str, peer: str, metric: str) -> float | None:
-        found = self.summary(workload, peer, metric)
-        return None if found is None else found.median
+        return summarise(self.rounds(workload, peer, metric).values())
 
     def ratio(self, workload: str, metric: str, peer: str, other: str) -> Summary | None:
         """*peer* over *other*: of their medians, with the spread of the rounds' own ratios.
 
-        The spread is of rounds in which both were measured. Where there is none, or *other*
-        reached nothing, there is no ratio.
+        The spread is of the rounds in which both were measured. None where one never was, or
+        where *other* reached nothing.
         """
         mine = self.rounds(workload, peer, metric)
         theirs = self.rounds(workload, other, metric)
-        if not mine or not theirs or not statistics.median(theirs):
+        whole, part = summarise(theirs.values()), summarise(mine.values())
+        if whole is None or part is None or not whole.median:
             return None
-        ratio = statistics.median(mine) / statistics.median(theirs)
-        paired = [ratio]
-        if len(mine) == len(theirs):  # no round failed, so they pair up
-            paired = [m / t for m, t in zip(mine, theirs, strict=True) if t] or paired
+        ratio = part.median / whole.median
+        paired = [mine[n] / theirs[n] for n in mine if theirs.get(n)] or [ratio]
         return Summary(ratio, min(paired), max(paired))

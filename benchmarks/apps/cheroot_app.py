@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from cheroot.wsgi import Server
+from cheroot.wsgi import Server  # type: ignore[import-not-found,unused-ignore]
 
 from benchmarks.apps.common import KEEP_ALIVE_SECONDS
 from benchmarks.apps.wsgi import app

@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import flare.http
 from benchmarks.apps.common import (
@@ -103,8 +103,8 @@ def serve_workers(server: HttpServer, workers: int) -> None:
         return
     if "worker_kind" not in inspect.signature(server.serve).parameters:
         unavailable("process workers")
-    options: dict[str, str] = {"worker_kind": "process"}
-    server.serve(make_router(), workers, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"worker_kind": "process"}
+    server.serve(make_router(), workers, **options)
 
 
 def main() -> None:
