@@ -150,7 +150,15 @@ def test_there_is_no_ratio_without_both_sides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(12345.6, "12,346"), (99.94, "99.9"), (1.0, "1.00"), (0.004, "0.00")]
+    ("value", "text"),
+    [
+        (12345.6, "12,346"),
+        (99.96, "100"),
+        (99.94, "99.9"),
+        (9.999, "10.0"),
+        (1.0, "1.00"),
+        (0.004, "0.00"),
+    ],
 )
 def test_numbers_have_the_digits_that_count(value: float, text: str) -> None:
     assert number(value) == text

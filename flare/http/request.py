@@ -199,9 +199,13 @@ class Request:
 
     def query_param_opt(self, name: str) -> str | None:
         """The first value of the query parameter *name*, or ``None`` where absent."""
-        for key, value in _query_pairs(self.query):
-            if key == name:
-                return value
+        query = self.query
+        if query:
+            for pair in query.split("&"):
+                key, _, value = pair.partition("=")
+                same = key == name or (("%" in key or "+" in key) and _form_decode(key) == name)
+                if same and (key or value):
+                    return _form_decode(value)
         return None
 
     def query_param_or(self, name: str, default: str = "") -> str:
@@ -261,15 +265,6 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {ascii(self.path)[1:-1]}>"
-
-
-def _query_pairs(query: str) -> Iterable[tuple[str, str]]:
-    if not query:
-        return
-    for pair in query.split("&"):
-        name, _, value = pair.partition("=")
-        if name or value:
-            yield _form_decode(name), _form_decode(value)
 
 
 def _form_decode(text: str) -> str:

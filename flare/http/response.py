@@ -245,6 +245,10 @@ _PLAIN_ITEM: Final = ("content-type", "Content-Type", "text/plain; charset=utf-8
 _JSON_ITEM: Final = ("content-type", "Content-Type", "application/json")
 
 
+# Made once: json.dumps makes an encoder for every call that is not all defaults.
+_encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
 def _made(status: int, body: bytes, item: tuple[str, str, str] | None) -> Response:
     response = Response(status, "", body)
     if item is not None:
@@ -266,8 +270,7 @@ def ok_json(body: str) -> Response:
 def ok_json_value(value: Any) -> Response:
     """200 with *value* as compact JSON. Raises ``TypeError`` or ``ValueError`` for what has no
     JSON form, NaN and infinities among it."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return _made(200, text.encode(), _JSON_ITEM)
+    return _made(200, _encode_json(value).encode(), _JSON_ITEM)
 
 
 def bad_request(msg: str = "Bad Request") -> Response:

@@ -1,0 +1,5 @@
+"""Compares flare with its peers in one run: ``python -m benchmarks server``.
+
+Standard library only: the peers, flare and what draws the plot live in a virtual environment of
+their own, which the first run makes.
+"""

@@ -1,0 +1,41 @@
+"""``python -m benchmarks server``: see docs/benchmark.md."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from types import FrameType
+
+from benchmarks import server
+from benchmarks.environment import SetupError
+
+
+def main() -> int:
+    """Run a subcommand. Whatever ends it, what it has started is ended too."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Compare flare with its peers."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("server", help="HTTP/1.1 servers, by wrk")
+    server.add_arguments(command)
+    command.set_defaults(run=server.run)
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        status: int = arguments.run(arguments)
+    except SetupError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not cut the clearing up short
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

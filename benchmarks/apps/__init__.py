@@ -1,0 +1,1 @@
+"""The same small application for every peer: WSGI, ASGI, flare, nginx."""
