@@ -39,10 +39,10 @@ _KNOWN_LENGTHS = [b"Content-Length: %d\r\n" % length for length in range(1025)]
 
 def wants_close(items: Iterable[Item]) -> bool:
     """Whether a handler's fields say ``Connection: close``."""
-    return any(
-        lower == "connection" and "close" in {o.strip(" \t") for o in value.lower().split(",")}
-        for lower, _, value in items
-    )
+    for lower, _, value in items:
+        if lower == "connection" and "close" in {o.strip(" \t") for o in value.lower().split(",")}:
+            return True
+    return False
 
 
 def has_no_content(status: int) -> bool:
@@ -126,6 +126,10 @@ def streaming_head(
 
 def response_problem(result: object) -> Exception | None:
     """Why *result* cannot be sent, or ``None``. Bytes-like bodies become bytes on the way."""
+    if type(result) is Response and type(result.body) is bytes:
+        status = result.status
+        if type(status) is int and 200 <= status <= 999:
+            return None  # nearly every response
     if not isinstance(result, (Response, StreamingResponse)):
         return TypeError(f"a handler must return a Response, not {type(result).__name__}")
     status = result.status
