@@ -58,7 +58,34 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     parser.add_argument("--port", type=int, default=8000, help="default: %(default)s; 0 picks one")
     parser.add_argument(
-        "--workers", type=int, default=1, help="event loops, each a thread; default: %(default)s"
+        "--workers", type=int, default=1, help="event loops; default: %(default)s, in this process"
+    )
+    parser.add_argument(
+        "--worker-kind",
+        choices=("auto", "thread", "process"),
+        default="auto",
+        help="what each of several workers is; default: %(default)s, processes where possible",
+    )
+    parser.add_argument(
+        "--backlog",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="connections that may wait to be accepted; default: %(default)s",
+    )
+    parser.add_argument(
+        "--graceful-timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="what requests in progress get when a worker ends; default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-requests",
+        type=int,
+        default=0,
+        metavar="N",
+        help="replace a worker process after N requests, and up to a tenth more; default: never",
     )
     parser.add_argument("--reload", action="store_true", help="start anew when a .py file changes")
     parser.add_argument("--access-log", action="store_true", help="a line a request on stdout")

@@ -23,13 +23,15 @@ __all__ = ["run", "snapshot"]
 
 _LOOK_SECONDS = 0.25
 _MAX_FILES = 10_000
-_LEAVE_SECONDS = 10.0
+_LEAVE_SECONDS = 5.0  # beyond what requests in progress get
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist"})
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve and watch the ``.py`` files below the current folder, until Ctrl-C or SIGTERM."""
-    with serve.bind(arguments.host, arguments.port) as listener:
+    backlog = serve.config_of(arguments).backlog
+    leave_seconds = arguments.graceful_timeout + _LEAVE_SECONDS
+    with serve.bind(arguments.host, arguments.port, backlog) as listener:
         parent = os.getpid()
 
         def die_with_parent() -> None:
@@ -41,6 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         command = [sys.executable, "-m", "flare", "serve", arguments.app]
         command += ["--fd", str(listener.fileno()), "--workers", str(arguments.workers)]
+        command += ["--worker-kind", arguments.worker_kind]
+        command += ["--graceful-timeout", str(arguments.graceful_timeout)]
+        command += ["--max-requests", str(arguments.max_requests)]
         if arguments.access_log:
             command.append("--access-log")
         stop = _Stop()
@@ -52,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
                 try:
                     changed = _wait_for_change(stop)
                 finally:
-                    _end(child)
+                    _end(child, leave_seconds)
                 if changed:
                     print(f"flare: {changed} changed, starting anew", flush=True)
     return 0
@@ -87,12 +92,12 @@ def _wait_for_change(stop: _Stop) -> str:
     return ""
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes], seconds: float) -> None:
     """Let the child drain; end it where it does not."""
     if child.poll() is None:
         child.terminate()
     try:
-        child.wait(_LEAVE_SECONDS)
+        child.wait(seconds)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flare.cli import CommandError
@@ -17,39 +18,87 @@ from flare.http.handler import as_handler_function
 from flare.http.request import Request
 from flare.http.response import Response
 from flare.http.server import HttpServer, ServerConfig
+from flare.http.server.crew import choose_kind
+from flare.http.server.processes import WorkerStartError
 from flare.net import IpAddr, SocketAddr
 from flare.tcp import TcpListener
 
-__all__ = ["address_of", "bind", "load_handler", "run"]
+__all__ = ["address_of", "bind", "config_of", "load_handler", "run"]
+
+# What the fields of a refused configuration are called on the command line.
+_FLAGS = {
+    "num_workers": "--workers",
+    "worker_kind": "--worker-kind",
+    "backlog": "--backlog",
+    "shutdown_timeout_ms": "--graceful-timeout",
+    "max_requests": "--max-requests",
+}
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal. Ctrl-C and SIGTERM drain, and are no failure."""
-    handler = load_handler(arguments.app)
-    config = ServerConfig(access_log=arguments.access_log)
+    """Serve until a signal. Ctrl-C and SIGTERM drain, and are no failure.
+
+    Where workers are processes, only they import the application: so SIGHUP takes new code.
+    """
+    config = config_of(arguments)
+    workers = max(1, arguments.workers)
+    try:
+        kind = choose_kind(workers, arguments.worker_kind)
+    except ValidationError as error:
+        raise CommandError(f"{_FLAGS.get(error.field, error.field)}: {error.reason}") from None
+
+    def load() -> Callable[[Request], Response]:
+        return load_handler(arguments.app)
+
+    if kind == "thread":
+        handler = load()  # before anything is bound
+        load = lambda: handler  # noqa: E731
     if arguments.access_log:
         log_to_stdout()
-    if arguments.fd is not None:
-        try:
-            listener = TcpListener.from_fd(arguments.fd)
-        except (NetworkError, ValidationError) as error:
-            raise CommandError(f"--fd {arguments.fd}: {error}") from None
-    else:
-        listener = bind(arguments.host, arguments.port)
-    with HttpServer(listener, config) as server:
-        workers = max(1, arguments.workers)
+    with _bound_server(arguments, config) as server:
         print(
             f"flare: {arguments.app} on {url_of(server.local_addr())}"
             f" ({workers} worker{'s' if workers > 1 else ''}); Ctrl-C stops",
             flush=True,
         )
         try:
-            server.serve(handler, num_workers=workers)
+            server.serve_factory(load, workers, worker_kind=kind)
         except KeyboardInterrupt:
             pass
-        except ValidationError as error:
-            raise CommandError(f"--workers: {error.reason}") from None
+        except WorkerStartError as error:
+            text = error.reason if error.kind == CommandError.__name__ else error.message
+            raise CommandError(text) from None
+        except NetworkError as error:
+            print(f"flare: {error.message}", file=sys.stderr)
+            return 1
     return 0
+
+
+def config_of(arguments: argparse.Namespace) -> ServerConfig:
+    """The configuration that the flags ask for."""
+    config = ServerConfig(
+        access_log=arguments.access_log,
+        backlog=arguments.backlog,
+        shutdown_timeout_ms=round(arguments.graceful_timeout * 1000),
+        max_requests=arguments.max_requests,
+        max_requests_jitter=max(0, arguments.max_requests) // 10,
+    )
+    try:
+        config.validate()
+    except ValidationError as error:
+        raise CommandError(f"{_FLAGS.get(error.field, error.field)}: {error.reason}") from None
+    return config
+
+
+def _bound_server(arguments: argparse.Namespace, config: ServerConfig) -> HttpServer:
+    if arguments.fd is None:
+        addr = address_of(arguments.host, arguments.port)
+        with _one_line_about(addr):
+            return HttpServer.bind(addr, config)
+    try:
+        return HttpServer(TcpListener.from_fd(arguments.fd), config)
+    except (NetworkError, ValidationError) as error:
+        raise CommandError(f"--fd {arguments.fd}: {error}") from None
 
 
 def load_handler(path: str) -> Callable[[Request], Response]:
@@ -108,15 +157,23 @@ def address_of(host: str, port: int) -> SocketAddr:
         raise CommandError(f"--host {host!r}: {error}") from None
 
 
-def bind(host: str, port: int) -> TcpListener:
+def bind(host: str, port: int, backlog: int = 1024) -> TcpListener:
     """Listen there, or say in one line why not."""
     addr = address_of(host, port)
+    with _one_line_about(addr):
+        return TcpListener.bind_with_options(addr, backlog=backlog)
+
+
+@contextmanager
+def _one_line_about(addr: SocketAddr) -> Iterator[None]:
     try:
-        return TcpListener.bind_with_options(addr, backlog=1024)
+        yield
     except AddressInUse:
         raise CommandError(f"{addr} is in use; choose another with --port (0 picks one)") from None
     except NetworkError as error:
         raise CommandError(f"cannot listen on {addr}: {error.message}") from None
+    except ValidationError as error:
+        raise CommandError(f"--{error.field}: {error.reason}") from None
 
 
 def url_of(addr: SocketAddr) -> str:

@@ -14,6 +14,7 @@ from flare.http.response import (
     unauthorized,
 )
 from flare.http.server.config import ServerConfig
+from flare.http.server.processes import WorkerStartError
 from flare.http.server.server import HttpServer
 from flare.runtime.report import ShutdownReport
 
@@ -21,6 +22,7 @@ __all__ = [
     "HttpServer",
     "ServerConfig",
     "ShutdownReport",
+    "WorkerStartError",
     "bad_request",
     "forbidden",
     "internal_error",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from flare.errors import ValidationError
 from flare.http.proto.h1_leniency import H1LeniencyConfig
@@ -70,6 +72,20 @@ class ServerConfig:
     """Open connections a worker; at that number the next ones wait in the kernel. 0: no limit."""
     access_log: bool = False
     """One line a request on the logger ``flare.access``, level INFO."""
+    backlog: int = 1024
+    """Connections that may wait in the kernel to be accepted, for each listening socket."""
+    max_requests: int = 0
+    """A worker process that has had so many requests is replaced by a new one, and refuses none
+    meanwhile. 0: never. Workers that are threads go on."""
+    max_requests_jitter: int = 0
+    """Up to so many more, by chance, so that workers are not all replaced at once."""
+    on_worker_start: Callable[[], Any] | None = None
+    """Called once for each worker before it accepts: in its process, where it has one of its own,
+    and on the thread that called ``serve`` where workers are threads. The place to open a
+    database pool, which must not come through a fork. What it raises ends ``serve``."""
+    on_worker_stop: Callable[[], Any] | None = None
+    """The same at the end of each worker, when its handlers have returned. What it raises is
+    logged. A worker that crashed, or had to be killed, does not call it."""
 
     def validate(self, *, strict: bool = False) -> None:
         """Raise ``ValidationError`` naming the first field that makes no sense.
@@ -85,12 +101,15 @@ class ServerConfig:
             "max_connections",
             "handler_queue",
             "shutdown_timeout_ms",
+            "max_requests",
+            "max_requests_jitter",
             *_TIMEOUTS,
         ):
             if getattr(self, name) < 0:
                 raise ValidationError(name, f"must be >= 0, got {getattr(self, name)}")
-        if self.handler_threads < 1:
-            raise ValidationError("handler_threads", f"must be >= 1, got {self.handler_threads}")
+        for name in ("handler_threads", "backlog"):
+            if getattr(self, name) < 1:
+                raise ValidationError(name, f"must be >= 1, got {getattr(self, name)}")
         if self.dispatch not in ("auto", "inline", "pool"):
             raise ValidationError(
                 "dispatch", f"must be 'auto', 'inline' or 'pool', got {self.dispatch!r}"

@@ -46,6 +46,7 @@ _MAX_UNFLUSHED = 64 * 1024
 _MAX_BUFFERS = 64  # of one gathered write; IOV_MAX is 1024, the stack is cheaper with fewer
 _LINGER_MS = 1000
 _FRESH_MS = 250  # what a connection without a request yet gets at the start of a drain
+_LEAVE_MS = 1000  # what one gets for its last request when its worker leaves
 _LINGER_BYTES = 64 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -66,6 +67,7 @@ class Connection:
         "_read_bytes",
         "_stream",
         "_task",
+        "_task_deadline",
         "_timer",
         "_worker",
         "_writing",
@@ -100,6 +102,7 @@ class Connection:
         self._discarded = 0
         self._stream: BodyWriter | None = None
         self._task: Exchange | BodyWriter | None = None
+        self._task_deadline = NEVER_MS
         self._exchange: Exchange | None = None
 
     # -- events -------------------------------------------------------------------------
@@ -179,6 +182,7 @@ class Connection:
             if self._worker.config.access_log:
                 self._log_access(exchange, wire.sent)
             return wire.out_bytes < _MAX_UNFLUSHED or self._flush()
+        stream.connection = self
         self._stream = stream
         self._exchange = exchange
         return self._flush() and self._pump()
@@ -217,10 +221,12 @@ class Connection:
         worker = self._worker
         config, now = worker.config, worker.now_ms
         if phase == IDLE:
-            if worker.draining and not self._fresh:
-                self.close(CancelReason.SHUTDOWN)
-                return
             idle = config.idle_timeout_ms
+            if worker.draining and not self._fresh:
+                if not worker.leaving:
+                    self.close(CancelReason.SHUTDOWN)
+                    return
+                idle = _LEAVE_MS
             self.set_deadline(now + idle if idle else NEVER_MS)
             return
         if not self._began:
@@ -242,23 +248,23 @@ class Connection:
         """Wait for the outcome of *task*. Meanwhile nothing is read, and only the peer's leaving
         is noticed."""
         self._task = task
-        task.connection = self
         budget = self._worker.config.handler_timeout_ms
         waits = isinstance(task, Exchange) and budget
-        self.set_deadline(self._worker.now_ms + budget if waits else NEVER_MS)
-        if self.wire.out:
-            self._flush()
-        if self.open and not self._writing:
+        self._task_deadline = self._worker.now_ms + budget if waits else NEVER_MS
+        # What is unsent already has the deadline that goes with it.
+        if not self.wire.out or self._flush():
+            self._writing = False
+            self.set_deadline(self._task_deadline)
             self._worker.reactor.arm_oneshot_hup(self.sock, self.token)
+        elif self.open:
+            self.set_deadline(min(self.deadline, self._task_deadline))
 
     def on_result(self, task: Exchange | BodyWriter, result: object) -> None:
         """*task* is over."""
         if task.abandoned:
             task.dispose(result)
             return
-        self._task = None
-        if not self._writing:
-            self._worker.reactor.modify(self.sock, INTEREST_READ)
+        self._end_task()
         if isinstance(task, Exchange):
             if self._answer(task, result):
                 self.advance()
@@ -273,12 +279,17 @@ class Connection:
         """The handler's time is over: say so, and drop what it will return."""
         exchange.cancel(CancelReason.TIMEOUT)
         exchange.abandoned = True
-        self._task = None
         log_late_handler(exchange.request, self._worker.config.handler_timeout_ms)
-        if not self._writing:
-            self._worker.reactor.modify(self.sock, INTEREST_READ)
+        self._end_task()
         if self._answer(exchange, _too_late()):
             self.advance()
+
+    def _end_task(self) -> None:
+        self._task = None
+        if self._writing:
+            self._set_write_deadline()
+        else:
+            self._worker.reactor.modify(self.sock, INTEREST_READ)
 
     # -- writing ------------------------------------------------------------------------
 
@@ -320,6 +331,7 @@ class Connection:
         if self._task is None:
             reactor.modify(self.sock, INTEREST_READ)
         else:
+            self.set_deadline(self._task_deadline)
             reactor.arm_oneshot_hup(self.sock, self.token)
 
     def _want_write(self) -> None:
@@ -330,7 +342,10 @@ class Connection:
 
     def _set_write_deadline(self) -> None:
         budget = self._worker.config.write_timeout_ms
-        self.set_deadline(self._worker.now_ms + budget if budget else NEVER_MS)
+        deadline = self._worker.now_ms + budget if budget else NEVER_MS
+        if self._task is not None:
+            deadline = min(deadline, self._task_deadline)
+        self.set_deadline(deadline)
 
     def _pump(self) -> bool:
         """Send a turn's worth of the streamed body; whether it is finished, or was none."""
@@ -395,8 +410,9 @@ class Connection:
             if self.deadline != NEVER_MS:
                 self.set_deadline(self.deadline)
             return
-        if isinstance(self._task, Exchange) and not self._writing:
-            self._give_up_on(self._task)
+        task = self._task
+        if isinstance(task, Exchange) and self._task_deadline <= self._worker.now_ms:
+            self._give_up_on(task)
             return
         if self._writing:
             # Reset it: the kernel would keep what the peer does not take for minutes.
@@ -422,11 +438,16 @@ class Connection:
             self._task.cancel(CancelReason.SHUTDOWN)
         elif self._stream is not None:
             self._stream.cancel(CancelReason.SHUTDOWN)
+        elif self._queued:
+            pass  # requests that were read already come first; the last answer ends it
         elif not self._lingering and not self._writing and self.wire.phase == IDLE:
             # A request may be on its way already, unread: look before closing.
             self.on_readable()
             if self.open and self.wire.phase == IDLE and not self._writing:
-                if self._fresh:
+                if self._worker.leaving:
+                    # Its client knows of no reason not to go on. The next answer tells it.
+                    self.set_deadline(self._worker.now_ms + _LEAVE_MS)
+                elif self._fresh:
                     # It was just accepted, so its first request is about to come.
                     self.set_deadline(self._worker.now_ms + _FRESH_MS)
                 else:

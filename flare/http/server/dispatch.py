@@ -6,28 +6,31 @@ for two thread switches. So the leader calls it itself, under the lease. Where t
 than a few milliseconds the watchdog makes another thread the leader, and a handler that is caught
 often goes to the other threads from then on, until a probe shows it has become short again.
 
-The rules, each with a test in ``tests/http/server/test_dispatch.py``:
+The rules, each with a test in ``test_dispatch.py``, ``test_takeover.py`` or ``test_away.py``:
 
 - Called on the loop only while another thread stands by; else it waits for a thread.
 - At most ``handler_threads`` calls run off the loop, at most ``handler_queue`` more wait for
   one; past that the answer is 503.
 - Exiled after two takeovers within a hundred calls; probed after a second, each failed probe
   doubling the wait to a minute at most.
-- Exiled handlers that compute run one at a time.
+- Exiled handlers that compute run one at a time, and take one thread however many wait.
 - ``dispatch=`` of a route, or the decorator, stands above the server's configuration.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from flare.http.handler import dispatch_key
 from flare.http.response import Response
 from flare.http.router import Router
-from flare.http.server.lease import Overtaken, Task
+from flare.http.server.failures import error_response
+from flare.http.server.lease import IN_LANE, JOINED_LANE, NO_LANE, Overtaken, Task
 from flare.http.server.logs import error_log, log_late_handler
 from flare.http.server.threads import Outcome, compute_lane
+from flare.http.server.watch import COMPUTING_SHARE
 from flare.http.server.wire import BodyWriter, Exchange
 
 if TYPE_CHECKING:
@@ -48,6 +51,8 @@ _WITHIN_CALLS = 100
 _PROBE_MS = 1000
 _LONGEST_PROBE_MS = 60_000
 _MAX_FATES = 4096
+# One that was found to compute, and has so little of the processor when it has its turn, waits.
+_WAITING_SHARE = COMPUTING_SHARE / 2
 
 
 class Fate:
@@ -121,19 +126,29 @@ class Dispatch:
         self._queue = worker.config.handler_queue
         self._fates: dict[int, Fate] = {}
         self._stream_fates: dict[int, Fate] = {}
+        self.requests = 0
+        """How many there have been."""
         self.away = 0
         """Calls that are off the loop, waiting for a thread among them."""
+        self._busy = 0  # the threads these take; of the lane, as many as it lets run
+        self._laned = 0  # those in the lane, waiting among them
+        # Guards the three against threads that bring results after the end of the loop.
+        self._counting = threading.Lock()
 
     def run(self, exchange: Exchange) -> object:
         """Call the handler for *exchange*: its result, or ``PENDING`` where it comes later as an
         ``Outcome``, or ``REFUSED`` where too many wait. Raises ``Overtaken``."""
+        self.requests += 1
         request = exchange.request
         router = self._router
-        if router is not None:
-            key, exchange.function = router.resolve(request)
-        else:
-            exchange.function = self._function
-            key = dispatch_key(self._handler, request) if self._keyed else self._handler
+        try:
+            if router is not None:
+                key, exchange.function = router.resolve(request)
+            else:
+                exchange.function = self._function
+                key = dispatch_key(self._handler, request) if self._keyed else self._handler
+        except Exception as error:
+            return error_response(request, error)
         fate = self._fates.get(id(key))
         if fate is None:
             fate = self._new_fate(self._fates, key)
@@ -154,16 +169,22 @@ class Dispatch:
         worker = self._worker
         if fate.mode == "auto":
             if (
-                self.away < self._threads
-                and (not fate.watched or fate.may_lead(worker.now_ms))
+                self._busy < self._threads
                 and self._someone_stands_by()
+                and (not fate.watched or fate.may_lead(worker.now_ms))
             ):
                 lease = worker.lease
                 serial = lease.enter(task)
-                result = task.call()
+                try:
+                    result = task.call()
+                except BaseException as failure:
+                    if lease.leave(serial):
+                        raise
+                    worker.deliver(Outcome(task, failure=failure))
+                    raise Overtaken from None
                 if not lease.leave(serial):
                     # Somebody else leads by now, and reads the outcome.
-                    worker.deliver(Outcome(task, result, computed=False))
+                    worker.deliver(Outcome(task, result))
                     raise Overtaken
                 if fate.exiled:
                     fate.was_short()
@@ -189,7 +210,7 @@ class Dispatch:
     def _someone_stands_by(self) -> bool:
         """Whether there is a free thread besides the leader; starts one where there may be."""
         threads = self._worker.threads
-        if len(threads.all) - 1 > self.away:
+        if len(threads.all) - 1 > self._busy:
             return True
         if len(threads.all) - 1 >= self._threads:
             return False
@@ -204,27 +225,49 @@ class Dispatch:
         threads = self._worker.threads
         self.away += 1
         if fate.computes:
-            task.in_lane = True
-            compute_lane().enter(lambda: threads.submit(task))
+            lane = compute_lane()
+            task.lane = IN_LANE
+            self._laned += 1
+            if self._laned <= lane.width:
+                self._busy += 1
+            lane.enter(lambda: threads.submit(task))
         else:
+            self._busy += 1
             threads.submit(task)
 
     def overtaken(self, task: Task, computing: bool) -> None:
         """*task* runs on a thread that leads no more."""
         self.away += 1
+        self._busy += 1
         fate = task.fate
         fate.overtaken(self._worker.now_ms)
         fate.computes = computing
+        if computing:
+            task.lane = JOINED_LANE
+            compute_lane().join()
 
     def came_back(self, outcome: Outcome) -> None:
-        """A call off the loop is over."""
-        self.away -= 1
-        task = outcome.task
-        if outcome.computed:
-            task.fate.computes = True
-        if task.in_lane:
-            task.in_lane = False
-            compute_lane().leave()
+        """A call off the loop is over. The leader's too, but safe from any thread once the worker
+        has ended."""
+        task, share = outcome.task, outcome.share
+        laned, task.lane = task.lane, NO_LANE
+        lane = compute_lane()
+        with self._counting:
+            self.away -= 1
+            if laned != IN_LANE:
+                self._busy -= 1
+            else:
+                self._laned -= 1
+                if self._laned < lane.width:
+                    self._busy -= 1
+        if share is not None:
+            # Beside others that compute each has little: only one that had its turn is cleared.
+            if share > COMPUTING_SHARE:
+                task.fate.computes = True
+            elif laned == IN_LANE and share < _WAITING_SHARE:
+                task.fate.computes = False
+        if laned != NO_LANE:
+            lane.leave()
 
     def _new_fate(self, fates: dict[int, Fate], key: object) -> Fate:
         if len(fates) >= _MAX_FATES:

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from flare.http.server.connection import Connection
     from flare.http.server.dispatch import Fate
 
-__all__ = ["Lease", "Overtaken", "Task"]
+__all__ = ["IN_LANE", "JOINED_LANE", "NO_LANE", "Lease", "Overtaken", "Task"]
+
+# Whether a task counts among those that compute, see ``ComputeLane``.
+NO_LANE = 0
+IN_LANE = 1  # it waits for its turn, or has it
+JOINED_LANE = 2  # it was running already
 
 
 class Task(Protocol):
@@ -24,8 +29,8 @@ class Task(Protocol):
     fate: Fate
     abandoned: bool
     """Set by the leader once nobody waits for the result any more."""
-    in_lane: bool
-    """Whether it holds, or waits for, a place among those that compute."""
+    lane: int
+    """``NO_LANE``, ``IN_LANE`` or ``JOINED_LANE``."""
 
     def call(self) -> object:
         """Call it, on whichever thread; every ``Exception`` has become a result."""

@@ -1,38 +1,34 @@
 """``HttpServer``: what listens, who serves, and how it ends.
 
 The thread that calls ``serve`` only waits and supervises; each worker runs its loop on a thread
-of its own, so a handler never runs on the caller's thread and a signal never lands inside one.
+of its own, or in a process of its own, so a handler never runs on the caller's thread and a signal
+never lands inside one.
 """
 
 from __future__ import annotations
 
-import os
-import select
 import signal
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from flare.errors import NetworkError, ValidationError, map_oserror
+from flare.errors import NetworkError, ValidationError
 from flare.http.handler import HandlerLike, as_handler_function
-from flare.http.request import Request
-from flare.http.response import Response
+from flare.http.server.bell import Bell
+from flare.http.server.child import WorkerProcess
 from flare.http.server.config import ServerConfig
-from flare.http.server.logs import error_log
-from flare.http.server.worker import Worker
+from flare.http.server.crew import Crew, Reachable, ThreadCrew, WorkerKind, choose_kind, total
+from flare.http.server.listeners import WorkerListeners
+from flare.http.server.processes import ProcessCrew
 from flare.net import SocketAddr
 from flare.runtime.report import ShutdownReport
 from flare.tcp import TcpListener
 
 __all__ = ["HttpServer"]
 
-_BACKLOG = 1024
-_MAX_WORKERS = 256
 # What a drain waits beyond its budget for a worker that is inside a handler.
 _LATE_SECONDS = 1.0
 
@@ -49,31 +45,36 @@ class HttpServer:
     """
 
     def __init__(self, listener: TcpListener, config: ServerConfig | None = None) -> None:
-        """Own *listener*, which listens already."""
+        """Own *listener*, which listens already. Several workers share it: sockets beside it
+        would be in the way of whoever bound it."""
         self._listeners = [listener]
         self.config = config or ServerConfig()
         # Guards what follows. Reentrant: a signal handler may close what its thread is starting.
         self._lock = threading.RLock()
-        self._workers: list[Worker] = []
+        self._crew: Reachable | None = None
         self._closed = False
         self._serving = False
         self._drained = False
-        self._bell: _Bell | None = None  # while serve() waits
+        self._bell: Bell | None = None  # while serve() waits
         self._signals: list[int] = []
+        self._reload_asked = False
+        self._bound_here = False
+        self._shards: WorkerListeners | None = None
 
     @classmethod
     def bind(cls, addr: SocketAddr, config: ServerConfig | None = None) -> Self:
-        """Listen at *addr*; port 0 lets the system pick one. The system queues up to 1024
-        connections until ``serve``. Raises ``AddressInUse`` or ``NetworkError``."""
+        """Listen at *addr*; port 0 lets the system pick one. The system queues connections, up
+        to ``config.backlog``, until ``serve``. Raises ``AddressInUse`` or ``NetworkError``."""
         return cls.bind_many([addr], config)
 
     @classmethod
     def bind_many(cls, addrs: Iterable[SocketAddr], config: ServerConfig | None = None) -> Self:
         """Listen at every one of *addrs*, or at none: where one fails, the others are closed."""
         listeners: list[TcpListener] = []
+        backlog = (config or ServerConfig()).backlog
         try:
             for addr in addrs:
-                listeners.append(TcpListener.bind_with_options(addr, backlog=_BACKLOG))
+                listeners.append(TcpListener.bind_with_options(addr, backlog))
             if not listeners:
                 raise ValidationError("addrs", "at least one address is needed")
             server = cls(listeners[0], config)
@@ -82,6 +83,7 @@ class HttpServer:
                 listener.close()
             raise
         server._listeners = listeners
+        server._bound_here = True
         return server
 
     def local_addr(self) -> SocketAddr:
@@ -92,102 +94,146 @@ class HttpServer:
         """Every address it listens at, in the order they were bound."""
         return [listener.local_addr() for listener in self._listeners]
 
-    def serve(self, handler: HandlerLike, num_workers: int = 1) -> None:
+    def serve(
+        self,
+        handler: HandlerLike,
+        num_workers: int = 1,
+        pin_cores: bool = True,
+        *,
+        worker_kind: WorkerKind = "auto",
+    ) -> None:
         """Serve *handler* until ``close`` or ``drain`` from another thread, or a signal.
 
-        Blocks. *num_workers* threads each run a loop of their own, 0 and less meaning 1; they may
-        call the handler at the same time. On the main thread SIGTERM drains for
-        ``shutdown_timeout_ms`` and returns; SIGINT drains and raises ``KeyboardInterrupt``; a
-        second one cuts the drain short. Elsewhere signals are left alone.
+        Blocks. *num_workers* loops run at once, 0 and less meaning 1. One stays in this process.
+        Several are forked processes, each with its own copy of the handler (``"process"``), or
+        threads that may call the one handler at the same time (``"thread"``). ``"auto"`` has
+        processes where threads would share one interpreter lock, unless other threads are alive
+        or this is not the main thread; the environment variable ``FLARE_WORKER_KIND`` overrides
+        it. ``"process"`` beside other threads is at the caller's risk: a lock that another thread
+        holds at the fork is never released in the child. *pin_cores* keeps each process on a CPU
+        of its own, where the system and a CPU quota allow it.
+
+        A worker process that dies is replaced, and serving goes on; one that keeps dying ends
+        it. On the main thread SIGTERM drains for ``shutdown_timeout_ms`` and returns; SIGINT
+        drains and raises ``KeyboardInterrupt``; a second one cuts the drain short. SIGHUP, where
+        workers are processes, replaces them one by one without refusing a connection. Elsewhere
+        signals are left alone.
 
         Raises ``ValidationError`` for a bad configuration, more than 256 workers, or several
         workers on a ``bind_many`` server; ``TypeError`` for what is no handler; ``NetworkError``
-        after ``close``, and where listening fails. What a handler raises never ends it, but for
-        ``SystemExit`` and ``KeyboardInterrupt``, which come out here.
+        after ``close``, where listening or forking fails, where a worker process does not start,
+        and where one dies five times in a row within five seconds of its start. What a handler
+        raises never ends it, but for ``SystemExit`` and ``KeyboardInterrupt``, which come out
+        here.
+        """
+        as_handler_function(handler)
+        self.serve_factory(lambda: handler, num_workers, pin_cores, worker_kind=worker_kind)
+
+    def serve_factory(
+        self,
+        make_handler: Callable[[], HandlerLike],
+        num_workers: int = 1,
+        pin_cores: bool = True,
+        *,
+        worker_kind: WorkerKind = "auto",
+    ) -> None:
+        """``serve`` what *make_handler* returns. It is called once in each worker process, also
+        in those that come later: one that imports an application takes new code at a SIGHUP.
+
+        Where workers are not processes it is called once, here. What it raises comes out here
+        then; out of a worker process it comes as ``NetworkError``, at the start, and is logged
+        later, when the workers there are go on.
         """
         self.config.validate()
-        if num_workers > _MAX_WORKERS:
-            raise ValidationError("num_workers", f"at most {_MAX_WORKERS}, got {num_workers}")
-        if num_workers > 1 and len(self._listeners) > 1:
+        kind = choose_kind(num_workers, worker_kind)
+        count = max(1, num_workers)
+        if count > 1 and len(self._listeners) > 1:
             raise ValidationError("num_workers", "a server of several addresses has one worker")
-        function = as_handler_function(handler)
+        handler = make_handler() if kind == "thread" else None
         with self._lock:
             if self._closed or self._drained:
                 raise NetworkError("the server is closed")
             if self._serving:
                 raise ValidationError("serve", "the server is serving already")
             self._serving = True
-            bell = _Bell()
+            bell = Bell()
             try:
-                self._workers = self._make_workers(handler, function, max(1, num_workers))
+                crew = self._make_crew(handler, make_handler, count, pin_cores, bell)
             except BaseException:
                 bell.close()
                 raise
             self._bell = bell
-        restore = self._take_signals(bell)
-        started: list[Worker] = []
+            self._crew = crew
+        restore = self._take_signals(bell, reloads=kind == "process")
         try:
-            for worker in self._workers:
-                worker.start()
-                started.append(worker)
-            self._supervise(bell)
+            crew.start()
+            self._supervise(crew, bell)
         finally:
-            restore()
-            with self._lock:
-                self._bell = None
-                bell.close()
             self.close()
-            for worker in self._workers[len(started) :]:
-                if not worker.ended:  # the system had no thread to give
-                    worker.abandon()
-            self._await_threads(started)
-        self._raise_what_ended_it()
+            try:
+                crew.end(_LATE_SECONDS)
+            finally:
+                restore()
+                with self._lock:
+                    self._bell = None
+                    bell.close()
+        self._raise_what_ended_it(crew)
 
-    def _make_workers(
-        self, handler: object, function: Callable[[Request], Response], count: int
-    ) -> list[Worker]:
-        workers: list[Worker] = []
+    def _make_crew(
+        self,
+        handler: HandlerLike | None,
+        make_handler: Callable[[], HandlerLike],
+        count: int,
+        pin_cores: bool,
+        bell: Bell,
+    ) -> Crew:
         try:
-            for number in range(count):
-                workers.append(
-                    Worker(
-                        self._listeners,
-                        handler,
-                        function,
-                        self.config,
-                        self._ring,
-                        name=f"flare-worker-{number}",
-                        shared=count > 1,
-                    )
+            if count > 1 or handler is None:
+                self._shards = WorkerListeners(
+                    self._listeners[0], count, backlog=self.config.backlog, own=self._bound_here
                 )
-        except BaseException as error:
-            for worker in workers:
-                worker.abandon()
-            if isinstance(error, OSError) and self._closed:  # by a signal handler, just now
+            if handler is not None:
+                return ThreadCrew(
+                    self._listeners,
+                    self._bound_here,
+                    self._shards,
+                    handler,
+                    self.config,
+                    count,
+                    self._ring,
+                    self._close_listeners,
+                )
+            assert self._shards is not None
+            return ProcessCrew(
+                self._shards,
+                make_handler,
+                self.config,
+                count,
+                pin_cores,
+                bell,
+                self._enter_worker,
+                self.close,
+            )
+        except OSError as error:
+            if self._shards is not None:
+                self._shards.close()
+            if self._closed:  # by a signal handler, just now
                 raise NetworkError("the server is closed") from error
             raise
-        return workers
 
-    def _await_threads(self, workers: list[Worker]) -> None:
-        """See the threads off; those still inside a handler are left, and told of."""
-        deadline = time.monotonic() + _LATE_SECONDS
-        for worker in workers:
-            for thread in worker.threads.join(deadline):
-                error_log.error(
-                    "%s is still inside a handler, left behind: %s", thread.name, _stack(thread)
-                )
+    def _enter_worker(self, worker: WorkerProcess) -> None:
+        """This is a worker process now: whatever is asked of the server here goes to *worker*."""
+        self._lock = threading.RLock()  # the one there was may be another thread's for ever
+        self._bell = None
+        self._crew = worker
+        self._signals = []
 
-    def _supervise(self, bell: _Bell) -> None:
+    def _supervise(self, crew: Crew, bell: Bell) -> None:
         """Wait until the server is to end, and see it out."""
         give_up_at: float | None = None
         while True:
-            left = _seconds_until(give_up_at)
-            if left == 0:
-                return
-            bell.wait(left)
-            if self._closed or any(worker.failure for worker in self._workers):
-                return
-            if all(worker.ended for worker in self._workers):
+            due = crew.tend()
+            if self._closed or crew.ended or _seconds_until(give_up_at) == 0:
                 return
             if self._signals and give_up_at is None:
                 budget_ms = self.config.shutdown_timeout_ms
@@ -195,14 +241,17 @@ class HttpServer:
                     return
                 give_up_at = time.monotonic() + budget_ms / 1000 + _LATE_SECONDS
                 self._begin_drain(budget_ms)
+            elif self._reload_asked:
+                self._reload_asked = False
+                crew.replace_all()
+            else:
+                moments = [moment for moment in (due, give_up_at) if moment is not None]
+                bell.wait(_seconds_until(min(moments, default=None)))
 
-    def _raise_what_ended_it(self) -> None:
-        for worker in self._workers:
-            failure = worker.failure
-            if failure is not None:
-                if isinstance(failure, Exception):
-                    error_log.error("a worker failed: %s: %s", type(failure).__name__, failure)
-                raise failure
+    def _raise_what_ended_it(self, crew: Crew) -> None:
+        failure = crew.failure
+        if failure is not None:
+            raise failure
         if signal.SIGINT in self._signals:
             raise KeyboardInterrupt
 
@@ -212,9 +261,9 @@ class HttpServer:
             if self._bell is not None:
                 self._bell.ring()
 
-    def _take_signals(self, bell: _Bell) -> Callable[[], None]:
-        """Catch SIGINT and SIGTERM, on the main thread only. What it returns puts back the
-        handlers found."""
+    def _take_signals(self, bell: Bell, *, reloads: bool) -> Callable[[], None]:
+        """Catch SIGINT and SIGTERM, and SIGHUP where the server *reloads*, on the main thread
+        only. What it returns puts back the handlers found."""
         if threading.current_thread() is not threading.main_thread():
             return lambda: None
 
@@ -224,9 +273,15 @@ class HttpServer:
                 self.close()
             self._ring()
 
+        def on_hangup(_number: int, _frame: FrameType | None) -> None:
+            self._reload_asked = True
+            self._ring()
+
         before: dict[int, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, on_signal)
+        if reloads:
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
         woken_before = signal.set_wakeup_fd(bell.write_fd, warn_on_full_buffer=False)
 
         def restore() -> None:
@@ -243,8 +298,8 @@ class HttpServer:
         """
         with self._lock:
             self._closed = True
-            for worker in self._workers:
-                worker.stop()
+            if self._crew is not None:
+                self._crew.stop()
             self._close_listeners()
         self._ring()
 
@@ -257,45 +312,40 @@ class HttpServer:
         ``timed_out``; 0 or less means ``close``.
 
         Blocks until nothing is left or the time is up, whichever is first. Call it from any
-        thread but a handler's, where it raises ``ValidationError``: it would wait for itself.
+        thread but a handler's, and not in a worker process, where it raises ``ValidationError``:
+        it would wait for itself.
         Before ``serve`` there is nothing to drain: the report is all zeros, and a later
         ``serve`` raises.
         """
-        me = threading.get_ident()
-        if any(me in worker.threads.idents for worker in self._workers):
+        crew = self._crew
+        if crew is not None and crew.is_inside(threading.get_ident()):
             raise ValidationError("drain", "called from inside a handler")
         if timeout_ms <= 0:
             self.close()
             return ShutdownReport()
         give_up_at = time.monotonic() + timeout_ms / 1000 + _LATE_SECONDS
-        reports = [_result(report, give_up_at) for report in self._begin_drain(timeout_ms)]
+        waiting = self._begin_drain(timeout_ms)
+        if crew is not None:
+            give_up_at += crew.grace_seconds
+            crew.see_out(give_up_at)
+        reports = [_result(report, give_up_at) for report in waiting]
         self.close()
-        return ShutdownReport(
-            drained=sum(report.drained for report in reports),
-            timed_out=sum(report.timed_out for report in reports),
-            in_flight_at_deadline=sum(report.in_flight_at_deadline for report in reports),
-            crashed=sum(report.crashed for report in reports),
-        )
+        return total(reports)
 
     def _begin_drain(self, timeout_ms: int) -> list[Future[ShutdownReport]]:
         with self._lock:
             self._drained = True
-            workers = list(self._workers)
-        # The listeners close once no worker needs what waits in their queues.
-        still_accepting = list(workers)
-
-        def stopped_accepting() -> None:
-            still_accepting.pop()
-            if not still_accepting:
+            crew = self._crew
+            if crew is None:
                 self._close_listeners()
-
-        if not workers:
-            self._close_listeners()
-        return [worker.drain(timeout_ms, stopped_accepting) for worker in workers]
+                return []
+        return crew.drain(timeout_ms)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
+        if self._shards is not None:
+            self._shards.close()
 
     def __enter__(self) -> Self:
         return self
@@ -311,47 +361,6 @@ class HttpServer:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "serving" if self._serving else "bound"
         return f"<HttpServer {', '.join(map(str, self.local_addrs()))} {state}>"
-
-
-class _Bell:
-    """What ``serve`` waits for: any thread may ring it, and every signal does.
-
-    A lock would not do. A signal that comes just before the wait, or that the kernel hands to
-    another thread, would leave the wait as it is, and its handler would run only after it. The
-    descriptor given to ``signal.set_wakeup_fd`` is written to in either case.
-    """
-
-    def __init__(self) -> None:
-        try:
-            self._read_fd, self.write_fd = os.pipe()
-        except OSError as error:
-            raise map_oserror(error, "pipe") from error
-        os.set_blocking(self._read_fd, False)
-        os.set_blocking(self.write_fd, False)
-        self._poll = select.poll()
-        self._poll.register(self._read_fd, select.POLLIN)
-
-    def ring(self) -> None:
-        try:
-            os.write(self.write_fd, b"\0")
-        except BlockingIOError:
-            pass  # it is full of rings
-
-    def wait(self, seconds: float | None) -> None:
-        """Wait for a ring, *seconds* at most, and forget all rings so far."""
-        if self._poll.poll(None if seconds is None else seconds * 1000):
-            os.read(self._read_fd, 4096)
-
-    def close(self) -> None:
-        os.close(self._read_fd)
-        os.close(self.write_fd)
-
-
-def _stack(thread: threading.Thread) -> str:
-    """Where *thread* is now, innermost first, in one line."""
-    frame = sys._current_frames().get(thread.ident or 0)
-    frames = traceback.extract_stack(frame) if frame is not None else []
-    return " < ".join(f"{f.filename}:{f.lineno} in {f.name}" for f in reversed(frames[-4:]))
 
 
 def _seconds_until(moment: float | None) -> float | None:

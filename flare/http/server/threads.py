@@ -19,23 +19,29 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from flare.http.server.lease import Overtaken, Task
-from flare.http.server.watch import computes
 
 __all__ = ["ComputeLane", "Outcome", "Threads", "compute_lane"]
 
 
 class Outcome:
-    """What became of a task that ran off the leader. ``computed`` tells a handler that used the
-    processor for most of its time from one that waited; ``failure`` is what must end the server."""
+    """What became of a task that ran off the leader.
 
-    __slots__ = ("computed", "failure", "result", "task")
+    ``share`` is how much of its time it had the processor for, ``None`` where that was not
+    measured or says nothing; ``failure`` is what it raised all the same.
+    """
+
+    __slots__ = ("failure", "result", "share", "task")
 
     def __init__(
-        self, task: Task, result: object, computed: bool, failure: BaseException | None = None
+        self,
+        task: Task,
+        result: object = None,
+        share: float | None = None,
+        failure: BaseException | None = None,
     ) -> None:
         self.task = task
         self.result = result
-        self.computed = computed
+        self.share = share
         self.failure = failure
 
 
@@ -86,7 +92,7 @@ class Threads:
             if not self._ended:
                 self._jobs.put(lambda: self._call(task))
                 return
-        self._deliver(Outcome(task, None, computed=False))
+        self._deliver(Outcome(task))
 
     def end(self) -> None:
         """Let every thread go once it is free. What is submitted already comes first."""
@@ -107,53 +113,82 @@ class Threads:
         ident = threading.get_ident()
         self.idents.add(ident)
         try:
-            while (job := self._jobs.get()) is not None:
-                try:
-                    job()
-                except Overtaken:
-                    continue
+            # Nothing here refers to a job any longer than it takes: it holds a request.
+            while self._do(self._jobs.get()):
+                pass
         finally:
             self.idents.discard(ident)  # the system gives it to another thread
 
+    @staticmethod
+    def _do(job: Callable[[], None] | None) -> bool:
+        """Do *job*; whether there will be another."""
+        if job is None:
+            return False
+        try:
+            job()
+        except Overtaken:
+            pass
+        return True
+
     def _call(self, task: Task) -> None:
         if task.abandoned:
-            self._deliver(Outcome(task, None, computed=False))
+            self._deliver(Outcome(task))
             return
         wall, cpu = time.monotonic_ns(), time.thread_time_ns()
         try:
             result = task.call()
         except BaseException as failure:
-            self._deliver(Outcome(task, None, False, failure))
+            self._deliver(Outcome(task, failure=failure))
             return
         spent, passed = time.thread_time_ns() - cpu, time.monotonic_ns() - wall
-        self._deliver(Outcome(task, result, passed > _SHORTEST_NS and computes(spent, passed)))
+        self._deliver(Outcome(task, result, spent / passed if passed > _SHORTEST_NS else None))
 
 
 class ComputeLane:
-    """Lets at most *width* computing tasks of all workers run at once; the rest wait in order."""
+    """Lets at most *width* computing tasks of all workers run at once; the rest wait in order.
+
+    All methods are safe from any thread.
+    """
 
     def __init__(self, width: int) -> None:
+        self.width = width
         self._lock = threading.Lock()  # guards what follows
         self._free = width
         self._waiting: deque[Callable[[], None]] = deque()
+        self._admitting = False
 
     def enter(self, start: Callable[[], None]) -> None:
         """Call *start* now, or when its turn comes, from the thread that leaves then."""
         with self._lock:
-            if not self._free:
-                self._waiting.append(start)
-                return
+            self._waiting.append(start)
+        self._admit()
+
+    def join(self) -> None:
+        """One that could not be asked to wait is running: the others wait for it too."""
+        with self._lock:
             self._free -= 1
-        start()
 
     def leave(self) -> None:
-        """A task that was started is over."""
+        """One that was started, or has joined, is over."""
         with self._lock:
-            if not self._waiting:
-                self._free += 1
-                return
-            start = self._waiting.popleft()
-        start()
+            self._free += 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while True:
+            with self._lock:
+                # A start may leave at once, where its worker has ended: one thread at a time
+                # goes through them, in a loop and not ever deeper.
+                if self._admitting or self._free < 1 or not self._waiting:
+                    return
+                self._admitting = True
+                self._free -= 1
+                start = self._waiting.popleft()
+            try:
+                start()
+            finally:
+                with self._lock:
+                    self._admitting = False
 
 
 def _width() -> int:
@@ -162,20 +197,17 @@ def _width() -> int:
     return 1 if has_lock() else max(1, os.cpu_count() or 1)
 
 
-_lane: ComputeLane | None = None
+_lane = ComputeLane(_width())
 
 
 def compute_lane() -> ComputeLane:
     """The lane of this process."""
-    global _lane
-    if _lane is None:
-        _lane = ComputeLane(_width())
     return _lane
 
 
 def _after_fork() -> None:
     global _lane
-    _lane = None
+    _lane = ComputeLane(_width())
 
 
 os.register_at_fork(after_in_child=_after_fork)

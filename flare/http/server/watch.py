@@ -2,8 +2,8 @@
 
 One thread a process. Every few milliseconds it looks at the serial of each worker's lease; one
 seen twice in a row belongs to a handler that has run at least that long, and its worker is told
-to go on without it. While nothing flows it parks, and looks up four times a second only, so that
-a wake-up missed in a race costs a quarter of a second and no more.
+to go on without it. While nothing flows it parks, looks up four times a second only, and is woken
+by the first batch of events that comes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,22 @@ import threading
 import time
 from typing import NamedTuple, Protocol
 
-__all__ = ["Sample", "Watchdog", "computes", "watchdog"]
+__all__ = [
+    "COMPUTING_SHARE",
+    "Sample",
+    "Watchdog",
+    "computes",
+    "cpu_ns",
+    "own_cpu_clock",
+    "watchdog",
+]
+
+COMPUTING_SHARE = 0.3
+"""A handler that has the processor for more of its time computes; else it waits."""
 
 _TICK_SECONDS = 0.005
 _PARKED_SECONDS = 0.25
 _IDLE_TICKS = 200  # a second
-_COMPUTING_SHARE = 0.3
 
 
 class Sample(NamedTuple):
@@ -30,9 +40,9 @@ class Sample(NamedTuple):
     wall_ns: int
 
 
-def computes(cpu_ns: int, wall_ns: int) -> bool:
+def computes(spent_ns: int, passed_ns: int) -> bool:
     """Whether so much processor time in so much time is a handler that computes, not waits."""
-    return cpu_ns > wall_ns * _COMPUTING_SHARE
+    return spent_ns > passed_ns * COMPUTING_SHARE
 
 
 class Watched(Protocol):
@@ -57,14 +67,19 @@ class Watchdog:
         """Looked at by a leader once a batch; it calls ``unpark`` where it is true."""
 
     def watch(self, worker: Watched) -> None:
-        """Look at *worker* from now on."""
+        """Look at *worker* from now on. Raises ``RuntimeError`` where the system has no thread to
+        give."""
         with self._lock:
-            self._watched += (worker,)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="flare-watchdog", daemon=True
                 )
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except BaseException:
+                    self._thread = None
+                    raise
+            self._watched += (worker,)
         self.unpark()
 
     def forget(self, worker: Watched) -> None:
@@ -85,15 +100,18 @@ class Watchdog:
         seen: dict[Watched, Sample] = {}
         idle = 0
         while self._thread is me:
-            self._stir.clear()
             watched = self._watched
             moved = [self._look(worker, seen) for worker in watched]
             if len(seen) > len(watched):
                 seen = {worker: seen[worker] for worker in watched}
             idle = 0 if any(moved) else idle + 1
             self.parked = idle >= _IDLE_TICKS
-            # The event ends a parked sleep at once; while requests flow nobody sets it.
+            # The event ends a parked sleep at once; while requests flow nobody sets it. Cleared
+            # only once it is seen set, so that none is missed.
             self._stir.wait(_PARKED_SECONDS if self.parked else _TICK_SECONDS)
+            if self._stir.is_set():
+                self._stir.clear()
+                idle = 0
 
     @staticmethod
     def _look(worker: Watched, seen: dict[Watched, Sample]) -> bool:
@@ -107,11 +125,22 @@ class Watchdog:
         return worker.overtake(now.serial, spent)
 
 
-def thread_cpu_ns(ident: int) -> int:
-    """The processor time of a thread of this process; 0 where it is gone or cannot be told."""
+def own_cpu_clock() -> int | None:
+    """The clock of the processor time of the calling thread, for ``cpu_ns`` on any thread.
+
+    Asked for by the thread itself: to ask for that of a thread that may have ended is undefined.
+    """
     try:
-        return time.clock_gettime_ns(time.pthread_getcpuclockid(ident))
+        return time.pthread_getcpuclockid(threading.get_ident())
     except (AttributeError, OSError):
+        return None
+
+
+def cpu_ns(clock: int | None) -> int:
+    """The processor time on *clock*; 0 where its thread is gone or it cannot be told."""
+    try:
+        return 0 if clock is None else time.clock_gettime_ns(clock)
+    except OSError:
         return 0
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from flare.http.body import close_source
 from flare.http.server.failures import error_response
+from flare.http.server.lease import NO_LANE
+from flare.http.server.logs import log_handler_error
 
 if TYPE_CHECKING:
     from flare.http.request import Request
@@ -50,8 +52,8 @@ class Exchange:
         "connection",
         "fate",
         "function",
-        "in_lane",
         "keep_alive",
+        "lane",
         "minor",
         "request",
         "started_ns",
@@ -67,7 +69,7 @@ class Exchange:
         self.keep_alive = keep_alive
         self.started_ns = 0
         self.abandoned = False
-        self.in_lane = False
+        self.lane = NO_LANE
 
     def call(self) -> object:
         """Call the handler; an ``Exception`` becomes its response."""
@@ -81,7 +83,11 @@ class Exchange:
 
     def dispose(self, result: object) -> None:
         """Free what a result holds that nobody waits for."""
-        close_source(getattr(result, "body_stream", None) or getattr(result, "body", None))
+        stream = getattr(result, "body_stream", None)
+        try:
+            close_source(getattr(result, "body", None) if stream is None else stream)
+        except Exception as error:
+            log_handler_error(self.request, error, answered=False)
 
 
 class BodyAborted(Exception):
@@ -99,7 +105,7 @@ class BodyWriter(ABC):
     unframed.
     """
 
-    __slots__ = ("abandoned", "connection", "fate", "in_lane")
+    __slots__ = ("abandoned", "connection", "fate", "lane")
 
     connection: Connection
     fate: Fate
@@ -107,7 +113,7 @@ class BodyWriter(ABC):
 
     def __init__(self) -> None:
         self.abandoned = False
-        self.in_lane = False
+        self.lane = NO_LANE
 
     def call(self) -> object:
         """The next piece, or ``ABORTED``."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from flare._ffi.socket_filter import drop_all
 from flare.errors import map_oserror
 from flare.http.request import Request
 from flare.http.response import Response
@@ -27,7 +28,7 @@ from flare.http.server.h1 import H1Wire
 from flare.http.server.lease import Lease, Overtaken, Task
 from flare.http.server.logs import error_log
 from flare.http.server.threads import Outcome, Threads
-from flare.http.server.watch import Sample, thread_cpu_ns, watchdog
+from flare.http.server.watch import Sample, cpu_ns, own_cpu_clock, watchdog
 from flare.net import SocketAddr
 from flare.runtime.date_cache import DateCache
 from flare.runtime.reactor import INTEREST_READ, WAKEUP_TOKEN, Reactor
@@ -56,6 +57,8 @@ _ACCEPT_AGAIN_TOKEN = 0  # a timer's, never a connection's
 class Worker:
     """Serves *handler*, by calling its *function*, on *listeners*, which stay their owner's.
 
+    *shared*: other workers listen there, too. *own*: nobody will after this server.
+
     State that must outlive a change of leader is kept here and never in a leader's locals: the
     batch of events, further turns, results to take. Each item is taken out before it is worked
     on, so that the next leader goes on with the one behind it.
@@ -71,6 +74,7 @@ class Worker:
         *,
         name: str = "flare-worker",
         shared: bool = False,
+        own: bool = False,
     ) -> None:
         self.config = config
         self.clock_ns = time.monotonic_ns
@@ -83,10 +87,11 @@ class Worker:
         self.dispatch = Dispatch(self, handler, function)
         self.failure: BaseException | None = None
         self._on_end = on_end
-        self._leader = 0
+        self._leader_clock: int | None = None
         self._overtaken: tuple[Task, bool] | None = None
         self._batch: deque[tuple[int, int]] = deque()
         self._done: deque[Outcome] = deque()
+        self._fired: deque[int] = deque()
         self._to_visit: deque[Connection] = deque()
         self._limits = config.h1_limits()
         self._date = DateCache()
@@ -94,6 +99,7 @@ class Worker:
         self._connections: dict[int, Connection] = {}
         self._listeners: dict[int, socket.socket] = {}
         self._shared = shared
+        self._own = own
         self._accepting = False
         self._last_token = 0
         self._commands: deque[Callable[[], None]] = deque()
@@ -105,6 +111,10 @@ class Worker:
         self._drain_deadline = NEVER_MS
         self._to_drain = 0
         self.draining = False
+        self.leaving = False
+        """Draining, while a successor serves on: nobody is to notice."""
+        self.on_turn: Callable[[int, int], None] | None = None
+        """Called once a turn of the loop, with the connections open and the requests so far."""
         self.handler_ms = config.handler_timeout_ms or NEVER_MS
         try:
             for listener in listeners:
@@ -128,11 +138,19 @@ class Worker:
         self.reactor.wakeup()
 
     def drain(
-        self, timeout_ms: int, stopped_accepting: Callable[[], None]
+        self, timeout_ms: int, stopped_accepting: Callable[[], None], *, leave: bool = False
     ) -> Future[ShutdownReport]:
-        """Stop accepting, let what is begun finish for *timeout_ms*, then end ``run``."""
+        """Stop accepting, let what is begun finish for *timeout_ms*, then end ``run``.
+
+        With *leave* a successor listens at the same sockets and takes what waits there.
+        """
         report: Future[ShutdownReport] = Future()
-        if not self._post(lambda: self._begin_drain(timeout_ms, stopped_accepting, report)):
+
+        def begin() -> None:
+            self.leaving = leave and not self.draining
+            self._begin_drain(timeout_ms, stopped_accepting, report)
+
+        if not self._post(begin):
             stopped_accepting()
             report.set_result(ShutdownReport())
         return report
@@ -155,9 +173,8 @@ class Worker:
     def start(self) -> None:
         """Start the threads and serve, until ``stop`` or the end of a drain. ``on_end`` is called
         then, and ``failure`` is what the loop could not go on after, if that was it."""
-        if self.config.dispatch != "inline":
-            watchdog().watch(self)
         try:
+            watchdog().watch(self)
             self.threads.start()
         except RuntimeError:
             self.abandon()
@@ -165,7 +182,7 @@ class Worker:
 
     def _lead(self) -> None:
         """Lead the worker, from wherever the leader before had got to."""
-        self._leader = threading.get_ident()
+        self._leader_clock = own_cpu_clock()
         try:
             self._loop()
         except Overtaken:
@@ -185,6 +202,8 @@ class Worker:
         while self._running:
             self._run_batch()
             self._run_rest()
+            if self.on_turn is not None:
+                self.on_turn(len(self._connections), self.dispatch.requests)
             if self._drain is not None and (
                 not self._connections or self.now_ms >= self._drain_deadline
             ):
@@ -226,10 +245,13 @@ class Worker:
         self._run_timers()
 
     def _take_outcome(self, outcome: Outcome) -> None:
-        if outcome.failure is not None:
-            raise outcome.failure
         self.dispatch.came_back(outcome)
-        task = outcome.task
+        task, failure = outcome.task, outcome.failure
+        if failure is not None:
+            if not isinstance(failure, Exception):
+                raise failure
+            task.connection.fail(failure)
+            return
         self._guard(task.connection, task.connection.on_result, task, outcome.result)
 
     @staticmethod
@@ -252,7 +274,7 @@ class Worker:
 
     def sample(self) -> Sample:
         """What the leader is at, for the watchdog."""
-        return Sample(self.lease.serial, thread_cpu_ns(self._leader), time.monotonic_ns())
+        return Sample(self.lease.serial, cpu_ns(self._leader_clock), time.monotonic_ns())
 
     def overtake(self, serial: int, computing: bool = False) -> bool:
         """Take the lease of *serial* from its leader and make another thread lead."""
@@ -278,10 +300,11 @@ class Worker:
         return max(0, due - self.clock_ns() // 1_000_000 + 1)
 
     def _run_timers(self) -> None:
-        due = self.wheel.next_fire_ms()
-        if due is None or due > self.now_ms:
-            return
-        for token in self.wheel.advance(self.now_ms):
+        due, fired = self.wheel.next_fire_ms(), self._fired
+        if due is not None and due <= self.now_ms:
+            fired.extend(self.wheel.advance(self.now_ms))
+        while fired:
+            token = fired.popleft()
             connection = self._connections.get(token)
             if connection is not None:
                 self._guard(connection, connection.on_timer)
@@ -315,10 +338,12 @@ class Worker:
                 self.reactor.unregister(sock)
 
     def _close_listeners(self) -> None:
-        self._stop_listening()
-        for sock in self._listeners.values():
-            sock.close()
-        self._listeners.clear()
+        try:
+            self._stop_listening()
+        finally:
+            for sock in self._listeners.values():
+                sock.close()
+            self._listeners.clear()
 
     def _accept(self, token: int) -> bool:
         """Take the connections that wait, a turn's worth; never more than may be open.
@@ -390,8 +415,11 @@ class Worker:
             stopped_accepting()
             return
         # Whoever the kernel has completed a connection with was told it is served.
-        if self._accepting:
-            for token in list(self._listeners):
+        if self._accepting and not self.leaving:
+            for token, sock in list(self._listeners.items()):
+                if self._own:
+                    # Or one that comes between the last accept and the close would be reset.
+                    drop_all(sock)
                 while self._accept(token):
                     pass
         self._close_listeners()
@@ -405,16 +433,16 @@ class Worker:
 
     def _end(self) -> None:
         self._running = False
-        self._close_listeners()
+        self._see_off(self._close_listeners)
         left = len(self._connections)
         for connection in list(self._connections.values()):
-            self._guard(connection, connection.cut_off)
+            self._see_off(self._guard, connection, connection.cut_off)
         watchdog().forget(self)
         self.dispatch.close()
         with self._posting:
             self.ended = True
         # A drain that came too late to begin ends here, with nothing left to wait for.
-        self._run_commands()
+        self._see_off(self._run_commands)
         if self._drain is not None:
             cut = min(left, self._to_drain)
             self._drain.set_result(
@@ -434,5 +462,15 @@ class Worker:
             except IndexError:
                 return
             self.dispatch.came_back(outcome)
+            if outcome.failure is not None and not isinstance(outcome.failure, Exception):
+                self.failure = self.failure or outcome.failure
             connection = outcome.task.connection
-            self._guard(connection, connection.on_result, outcome.task, outcome.result)
+            arguments = outcome.task, outcome.result
+            self._see_off(self._guard, connection, connection.on_result, *arguments)
+
+    def _see_off(self, step: Callable[..., None], *arguments: Any) -> None:
+        """A step of the end, which nothing may keep from coming."""
+        try:
+            step(*arguments)
+        except BaseException as error:
+            self.failure = self.failure or error

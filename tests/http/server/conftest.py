@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from dispatching import Asleep
 from serving import Address, Connect, Peer, Running, Serve, Start
 
 from flare.http.server import ServerConfig
@@ -42,3 +43,16 @@ def connect() -> Iterator[Connect]:
             return peer
 
         yield begin
+
+
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No takeover but those the test makes."""
+    dog = Asleep()
+    monkeypatch.setattr("flare.http.server.worker.watchdog", lambda: dog)
+
+
+@pytest.fixture
+def no_exile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a handler is overtaken, its next call begins on the loop."""
+    monkeypatch.setattr("flare.http.server.dispatch._TAKEOVERS", 1 << 30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -231,15 +232,38 @@ def test_connections_that_wait_take_no_processor_time(serve: Serve, connect: Con
     assert time.process_time() - before < 0.15
 
 
-def test_a_handler_that_returns_late_is_logged(
+def slow(request: Request) -> Response:
+    time.sleep(0.05)
+    return ok("hello")
+
+
+def test_a_handler_that_returns_late_on_the_loop_is_logged(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def slow(request: Request) -> Response:
-        time.sleep(0.03)
+    config = replace(only(handler_timeout_ms=10), dispatch="inline")
+    with caplog.at_level(logging.WARNING, "flare.error"):
+        peer = connect(serve(slow, config))
+        assert answers(peer)
+        assert answers(peer)
+    assert "the handler took" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("mode", ["auto", "pool"])
+def test_a_handler_that_takes_too_long_gets_503(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    released = threading.Event()
+
+    def stuck(request: Request) -> Response:
+        released.wait(PATIENCE)
         return ok("hello")
 
+    config = replace(only(handler_timeout_ms=20), dispatch=mode)
     with caplog.at_level(logging.WARNING, "flare.error"):
-        peer = connect(serve(slow, only(handler_timeout_ms=10)))
-        assert answers(peer)
-        assert answers(peer)
+        peer = connect(serve(stuck, config))
+        peer.get("/")
+        reply = peer.read()
+    released.set()
+    assert (reply.status, reply.get("connection")) == (503, "close")
+    assert peer.rest() == b""
     assert "the handler took" in caplog.messages[0]

@@ -43,6 +43,7 @@ def test_the_defaults_are_the_documented_ones_and_valid() -> None:
         60_000,
     ]
     assert config.shutdown_timeout_ms == 5_000
+    assert (config.dispatch, config.handler_threads, config.handler_queue) == ("auto", 64, 1024)
     assert config.expose_error_messages is config.access_log is False
     assert config.h1_leniency == H1LeniencyConfig.strict()
 
@@ -71,13 +72,22 @@ def test_fields_come_in_the_documented_order() -> None:
         ("max_keepalive_requests", -1),
         ("max_connections", -1),
         ("shutdown_timeout_ms", -1),
+        ("handler_threads", 0),
+        ("handler_queue", -1),
+        ("dispatch", "threads"),
+        ("dispatch", None),
         *((name, -1) for name in TIMEOUTS),
     ],
 )
-def test_a_number_out_of_range_is_refused_by_name(field: str, value: int) -> None:
+def test_a_value_out_of_range_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         ServerConfig(**{field: value}).validate()
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("mode", ["auto", "inline", "pool"])
+def test_one_thread_and_no_queue_are_enough_for_every_dispatch(mode: str) -> None:
+    ServerConfig(dispatch=mode, handler_threads=1, handler_queue=0).validate()
 
 
 @pytest.mark.parametrize(
