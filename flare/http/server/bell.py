@@ -50,7 +50,7 @@ class Bell:
         timeout = None if seconds is None else min(max(0.0, seconds) * 1000, _LONGEST_MS)
         for fd, _ in self._poll.poll(timeout):
             if fd == self._read_fd:
-                os.read(fd, 4096)
+                os.read(fd, 1 << 20)  # all a pipe may hold
 
     def close(self) -> None:
         """Free its descriptors."""

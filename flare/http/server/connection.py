@@ -55,13 +55,14 @@ class Connection:
     """A connection and what it waits for. Belongs to its worker's loop."""
 
     __slots__ = (
+        "_answered",
         "_armed_at",
+        "_asked_at",
         "_began",
         "_body_began",
         "_discarded",
         "_eof",
         "_exchange",
-        "_fresh",
         "_lingering",
         "_queued",
         "_read_bytes",
@@ -95,7 +96,8 @@ class Connection:
         self._body_began = 0
         self._read_bytes = worker.config.read_buffer_size
         self._eof = False
-        self._fresh = True
+        self._answered = 0
+        self._asked_at = 0
         self._writing = False
         self._lingering = False
         self._queued = False
@@ -154,8 +156,8 @@ class Connection:
                     reads -= 1
                     continue
                 break
+            self._asked_at = self._began
             self._began = self._body_began = 0
-            self._fresh = False
             if worker.config.access_log:
                 exchange.started_ns = worker.clock_ns()
             exchange.connection = self
@@ -222,13 +224,17 @@ class Connection:
         config, now = worker.config, worker.now_ms
         if phase == IDLE:
             idle = config.idle_timeout_ms
-            if worker.draining and not self._fresh:
+            if worker.draining and self.wire.served:
                 if not worker.leaving:
                     self.close(CancelReason.SHUTDOWN)
                     return
                 idle = _LEAVE_MS
             self.set_deadline(now + idle if idle else NEVER_MS)
             return
+        if self._answered != self.wire.served:
+            # What was begun before the last answer is over.
+            self._answered = self.wire.served
+            self._began = self._body_began = 0
         if not self._began:
             self._began = now
         if phase == HEAD:
@@ -248,9 +254,9 @@ class Connection:
         """Wait for the outcome of *task*. Meanwhile nothing is read, and only the peer's leaving
         is noticed."""
         self._task = task
-        budget = self._worker.config.handler_timeout_ms
-        waits = isinstance(task, Exchange) and budget
-        self._task_deadline = self._worker.now_ms + budget if waits else NEVER_MS
+        self._task_deadline = (
+            self._deadline_of_handler() if isinstance(task, Exchange) else NEVER_MS
+        )
         # What is unsent already has the deadline that goes with it.
         if not self.wire.out or self._flush():
             self._writing = False
@@ -258,6 +264,16 @@ class Connection:
             self._worker.reactor.arm_oneshot_hup(self.sock, self.token)
         elif self.open:
             self.set_deadline(min(self.deadline, self._task_deadline))
+
+    def _deadline_of_handler(self) -> int:
+        """When a handler called just now must have answered."""
+        config, now = self._worker.config, self._worker.now_ms
+        deadline = NEVER_MS
+        if config.handler_timeout_ms:
+            deadline = now + config.handler_timeout_ms
+        if config.request_timeout_ms:
+            deadline = min(deadline, (self._asked_at or now) + config.request_timeout_ms)
+        return deadline
 
     def on_result(self, task: Exchange | BodyWriter, result: object) -> None:
         """*task* is over."""
@@ -447,7 +463,7 @@ class Connection:
                 if self._worker.leaving:
                     # Its client knows of no reason not to go on. The next answer tells it.
                     self.set_deadline(self._worker.now_ms + _LEAVE_MS)
-                elif self._fresh:
+                elif not self.wire.served:
                     # It was just accepted, so its first request is about to come.
                     self.set_deadline(self._worker.now_ms + _FRESH_MS)
                 else:

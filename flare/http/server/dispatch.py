@@ -21,12 +21,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from flare.http.cancel import CancelCell
 from flare.http.handler import dispatch_key
 from flare.http.response import Response
 from flare.http.router import Router
 from flare.http.server.failures import error_response
+from flare.http.server.kinds import Cancellable
 from flare.http.server.lease import IN_LANE, JOINED_LANE, NO_LANE, Overtaken, Task
 from flare.http.server.logs import error_log, log_late_handler
 from flare.http.server.threads import Outcome, compute_lane
@@ -121,6 +124,7 @@ class Dispatch:
         self._function = function
         self._router = handler if type(handler) is Router else None
         self._keyed = hasattr(handler, "dispatch_key")
+        self._takes_cancel = isinstance(handler, Cancellable)
         self._default = worker.config.dispatch
         self._threads = worker.config.handler_threads
         self._queue = worker.config.handler_queue
@@ -153,7 +157,15 @@ class Dispatch:
         if fate is None:
             fate = self._new_fate(self._fates, key)
         exchange.fate = fate
+        if self._takes_cancel:
+            self._give_cancel(exchange)
         return self._start(exchange, fate, refuse=True)
+
+    @staticmethod
+    def _give_cancel(exchange: Exchange) -> None:
+        cell = exchange.cell = CancelCell()
+        function: Any = exchange.function
+        exchange.function = partial(function, cancel=cell.handle())
 
     def pull(self, task: BodyWriter, owner: Fate) -> object:
         """Call *task*, a body's next chunk, of a response whose handler's fate is *owner*. As

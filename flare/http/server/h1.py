@@ -67,13 +67,13 @@ class H1Wire:
         "_head",
         "_last",
         "_peer",
-        "_served",
         "_streaming_keep_alive",
         "linger",
         "out",
         "out_bytes",
         "phase",
         "sent",
+        "served",
         "status",
     )
 
@@ -86,7 +86,7 @@ class H1Wire:
         self._decoder = RequestDecoder(limits)
         self._head: RequestHead | None = None
         self._body: bytes | bytearray = b""
-        self._served = 0
+        self.served = 0
         self._last = not config.keep_alive
         self._streaming_keep_alive = False
         self.phase = IDLE
@@ -169,7 +169,7 @@ class H1Wire:
 
     def respond(self, exchange: Exchange, result: object) -> H1BodyWriter | None:
         request = exchange.request
-        self._served = served = self._served + 1
+        self.served = served = self.served + 1
         limit = self._config.max_keepalive_requests
         keep_alive = exchange.keep_alive and not self._last and not 0 < limit <= served
         # A peer that counts on the next request may be sending it.

@@ -16,13 +16,15 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from flare.errors import NetworkError, ValidationError
-from flare.http.handler import HandlerLike, as_handler_function
+from flare.http.handler import CancelHandler, HandlerLike, as_handler_function
 from flare.http.server.bell import Bell
 from flare.http.server.child import WorkerProcess
 from flare.http.server.config import ServerConfig
 from flare.http.server.crew import Crew, Reachable, ThreadCrew, WorkerKind, choose_kind, total
+from flare.http.server.kinds import Cancellable, Static
 from flare.http.server.listeners import WorkerListeners
 from flare.http.server.processes import ProcessCrew
+from flare.http.static_response import StaticResponse
 from flare.net import SocketAddr
 from flare.runtime.report import ShutdownReport
 from flare.tcp import TcpListener
@@ -128,6 +130,39 @@ class HttpServer:
         """
         as_handler_function(handler)
         self.serve_factory(lambda: handler, num_workers, pin_cores, worker_kind=worker_kind)
+
+    def serve_static(self, resp: StaticResponse) -> None:
+        """Answer every request, whatever its method and path, with *resp*, as ``serve`` would.
+
+        Requests are framed with all the guards and limits of ``serve``, and their bodies are
+        discarded, but nothing else of them is looked at: no request object, no handler, no
+        ``Date``, no access log.
+        """
+        self.serve(Static(resp))
+
+    def serve_static_multicore(
+        self, resp: StaticResponse, num_workers: int, pin_cores: bool = True
+    ) -> None:
+        """``serve_static`` by *num_workers* workers; see ``serve``."""
+        self.serve(Static(resp), num_workers, pin_cores)
+
+    def serve_comptime(self, handler: HandlerLike, config: ServerConfig | None = None) -> None:
+        """``serve`` by one worker under *config*, which becomes the server's and is checked
+        before anything is served: also that a body may be as large as a head."""
+        config = config or ServerConfig()
+        config.validate(strict=True)
+        self.config = config
+        self.serve(handler)
+
+    def serve_cancellable(self, handler: CancelHandler) -> None:
+        """``serve`` a handler whose ``serve(req, cancel)`` is told when its answer is no longer
+        wanted: the peer has left (``PEER_CLOSED``), its time is over (``TIMEOUT``), the server
+        drains or ends (``SHUTDOWN``).
+
+        The token flips while the handler runs off the loop's thread, which under ``"auto"`` it
+        does after a few milliseconds; under ``dispatch="inline"`` it never flips.
+        """
+        self.serve(Cancellable(handler))
 
     def serve_factory(
         self,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from flare.http.body import close_source
+from flare.http.cancel import CancelCell
 from flare.http.server.failures import error_response
 from flare.http.server.lease import NO_LANE
 from flare.http.server.logs import log_handler_error
@@ -49,6 +50,7 @@ class Exchange:
 
     __slots__ = (
         "abandoned",
+        "cell",
         "connection",
         "fate",
         "function",
@@ -68,6 +70,7 @@ class Exchange:
         self.minor = minor
         self.keep_alive = keep_alive
         self.started_ns = 0
+        self.cell: CancelCell | None = None
         self.abandoned = False
         self.lane = NO_LANE
 
@@ -80,6 +83,8 @@ class Exchange:
 
     def cancel(self, reason: int) -> None:
         """Tell the handler that its answer is no longer wanted, if it has asked to be told."""
+        if self.cell is not None:
+            self.cell.flip(reason)
 
     def dispose(self, result: object) -> None:
         """Free what a result holds that nobody waits for."""
@@ -150,6 +155,8 @@ class Wire(Protocol):
     status: int
     """The status of the last response, and ``sent`` the bytes of its body, for the log."""
     sent: int
+    served: int
+    """How many requests of the connection have been answered."""
     linger: bool
     """Whether the peer may still be sending when the connection ends."""
 

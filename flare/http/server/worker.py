@@ -25,10 +25,13 @@ from flare.http.server.config import ServerConfig
 from flare.http.server.connection import NEVER_MS, Connection
 from flare.http.server.dispatch import Dispatch
 from flare.http.server.h1 import H1Wire
+from flare.http.server.kinds import Static
 from flare.http.server.lease import Lease, Overtaken, Task
 from flare.http.server.logs import error_log
+from flare.http.server.static_wire import StaticAnswers, StaticWire
 from flare.http.server.threads import Outcome, Threads
 from flare.http.server.watch import Sample, cpu_ns, own_cpu_clock, watchdog
+from flare.http.server.wire import Wire
 from flare.net import SocketAddr
 from flare.runtime.date_cache import DateCache
 from flare.runtime.reactor import INTEREST_READ, WAKEUP_TOKEN, Reactor
@@ -82,6 +85,7 @@ class Worker:
         self.reactor = Reactor()
         self.wheel = TimerWheel(self.now_ms)
         self.ready: deque[Connection] = deque()
+        self._static = StaticAnswers(handler.response) if isinstance(handler, Static) else None
         self.lease = Lease()
         self.threads = Threads(name, self._lead, self.deliver)
         self.dispatch = Dispatch(self, handler, function)
@@ -379,7 +383,7 @@ class Worker:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            wire = H1Wire(self.config, self._limits, self._date, peer)
+            wire = self._new_wire(peer)
             connection = Connection(self, sock, self._new_token(), wire, peer)
             self.reactor.register(sock, connection.token, INTEREST_READ)
         except OSError as error:  # gone already, or no memory for it
@@ -391,6 +395,11 @@ class Worker:
         connection.set_deadline(self.now_ms + idle if idle else NEVER_MS)
         if self._drain is not None:
             self._to_visit.append(connection)
+
+    def _new_wire(self, peer: SocketAddr) -> Wire:
+        if self._static is not None:
+            return StaticWire(self.config, self._limits, self._date, peer, self._static)
+        return H1Wire(self.config, self._limits, self._date, peer)
 
     def _new_token(self) -> int:
         # Never a descriptor, and never one used before: an event of a connection that is gone

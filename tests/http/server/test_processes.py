@@ -166,11 +166,14 @@ def test_a_worker_that_exits_by_itself_is_replaced(program: Begin, connect: Conn
     running.await_workers(3)
 
 
-def test_a_worker_that_keeps_dying_ends_the_server(program: Begin, tmp_path: Any) -> None:
+def test_a_worker_that_keeps_dying_ends_the_server(
+    program: Begin, connect: Connect, tmp_path: Any
+) -> None:
     marker = tmp_path / "marker"
     running = program(marker=str(marker))
     workers = running.await_workers(2)
-    ask(running.address)
+    for pid in workers:
+        connect_to(connect, running.address, pid).close()
     marker.write_text("")
     os.kill(workers[0], signal.SIGKILL)
     assert running.wait() == 0
@@ -260,12 +263,13 @@ def test_reloads_in_a_row_end_with_as_many_workers(program: Begin) -> None:
 
 
 def test_a_reload_that_cannot_start_leaves_the_workers_there_are(
-    program: Begin, tmp_path: Any
+    program: Begin, connect: Connect, tmp_path: Any
 ) -> None:
     marker = tmp_path / "marker"
     running = program(marker=str(marker))
     workers = running.await_workers(2)
-    ask(running.address)
+    for pid in workers:
+        connect_to(connect, running.address, pid).close()
     marker.write_text("")
     running.signal(signal.SIGHUP)
     running.until("log: .* did not start: RuntimeError: no second time; the reload is given up")

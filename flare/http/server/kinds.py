@@ -1,0 +1,50 @@
+"""What is served besides a plain handler, told apart by which method of ``HttpServer`` was called.
+
+A handler with a ``Cancel`` has the same method name as one without, so no look at the object could
+tell them apart.
+"""
+
+from __future__ import annotations
+
+from flare.http.cancel import Cancel
+from flare.http.handler import CancelHandler, dispatch_key
+from flare.http.request import Request
+from flare.http.response import Response
+from flare.http.static_response import StaticResponse
+
+__all__ = ["Cancellable", "Static"]
+
+
+class Cancellable:
+    """A ``CancelHandler`` under ``serve_cancellable``: each call gets the token of its request."""
+
+    def __init__(self, inner: CancelHandler) -> None:
+        self.inner = inner
+        self.flare_dispatch = getattr(inner, "flare_dispatch", None)
+        if not callable(getattr(inner, "serve", None)):
+            raise TypeError(
+                f"a CancelHandler has serve(req, cancel), which {type(inner).__name__} has not"
+            )
+
+    def dispatch_key(self, req: Request) -> object:
+        """The inner handler's."""
+        return dispatch_key(self.inner, req)
+
+    def serve(self, req: Request, cancel: Cancel = Cancel.never()) -> Response:  # noqa: B008
+        """What the inner handler answers."""
+        return self.inner.serve(req, cancel)
+
+    __call__ = serve
+
+
+class Static:
+    """A ``StaticResponse`` under ``serve_static``. No handler is called."""
+
+    def __init__(self, response: StaticResponse) -> None:
+        self.response = response
+
+    def serve(self, req: Request) -> Response:
+        """Never called: the wire answers."""
+        raise AssertionError("a static response has no handler")
+
+    __call__ = serve
