@@ -123,9 +123,12 @@ def test_static_servers_drain(connect: Connect) -> None:
 
 
 def test_comptime_checks_before_it_serves() -> None:
-    with HttpServer.bind(SocketAddr.localhost(0)) as server:
-        with pytest.raises(ValidationError, match="max_body_size"):
-            server.serve_comptime(lambda request: ok(), ServerConfig(max_body_size=10))
+    config = ServerConfig(max_body_size=10)
+    with (
+        HttpServer.bind(SocketAddr.localhost(0)) as server,
+        pytest.raises(ValidationError, match="max_body_size"),
+    ):
+        server.serve_comptime(lambda request: ok(), config)
 
 
 def test_comptime_serves_under_its_configuration(connect: Connect) -> None:
