@@ -153,6 +153,20 @@ if TYPE_CHECKING:
     from flare.runtime import writev_buf_all as writev_buf_all
     from flare.tcp import TcpListener as TcpListener
     from flare.tcp import TcpStream as TcpStream
+    from flare.tls import TLS_PROTOCOL_TLS12 as TLS_PROTOCOL_TLS12
+    from flare.tls import TLS_PROTOCOL_TLS13 as TLS_PROTOCOL_TLS13
+    from flare.tls import CertificateExpired as CertificateExpired
+    from flare.tls import CertificateHostnameMismatch as CertificateHostnameMismatch
+    from flare.tls import CertificateUntrusted as CertificateUntrusted
+    from flare.tls import TlsAcceptor as TlsAcceptor
+    from flare.tls import TlsConfig as TlsConfig
+    from flare.tls import TlsHandshakeError as TlsHandshakeError
+    from flare.tls import TlsInfo as TlsInfo
+    from flare.tls import TlsServerConfig as TlsServerConfig
+    from flare.tls import TlsServerError as TlsServerError
+    from flare.tls import TlsServerNotImplemented as TlsServerNotImplemented
+    from flare.tls import TlsStream as TlsStream
+    from flare.tls import TlsVerify as TlsVerify
     from flare.udp import DatagramTooLarge as DatagramTooLarge
     from flare.udp import UdpSocket as UdpSocket
     from flare.uds import UnixListener as UnixListener
@@ -186,6 +200,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
         """,
         "flare.dns": "resolve resolve_v4 resolve_v6",
         "flare.tcp": "TcpListener TcpStream",
+        "flare.tls": """
+            CertificateExpired CertificateHostnameMismatch CertificateUntrusted
+            TLS_PROTOCOL_TLS12 TLS_PROTOCOL_TLS13 TlsAcceptor TlsConfig TlsHandshakeError
+            TlsInfo TlsServerConfig TlsServerError TlsServerNotImplemented TlsStream TlsVerify
+        """,
         "flare.udp": "DatagramTooLarge UdpSocket",
         "flare.uds": "UnixListener UnixStream accept_uds_fd",
         "flare.io": "BufReader Readable",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import ssl
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -27,10 +30,43 @@ def unix_pair() -> Any:
     return UnixStream.pair()
 
 
+@functools.cache
+def tls_sides() -> tuple[Any, Any]:
+    """An acceptor for localhost, and the configuration of a client that trusts it."""
+    import trustme
+
+    from flare.tls import TlsAcceptor, TlsConfig, TlsServerConfig
+
+    ca = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    server = ca.issue_cert("localhost", key_type=trustme.KeyType.ECDSA)
+    with ca.cert_pem.tempfile() as bundle, server.private_key_and_cert_chain_pem.tempfile() as pem:
+        config = TlsConfig(ssl_context=ssl.create_default_context(cafile=bundle))
+        return TlsAcceptor(TlsServerConfig(pem)), config
+
+
+def tls_over(one: Any, other: Any) -> tuple[Any, Any]:
+    from flare.tls import TlsStream
+
+    acceptor, config = tls_sides()
+    accepted: list[Any] = []
+    server = threading.Thread(target=lambda: accepted.append(acceptor.handshake(other)[0]))
+    server.start()
+    client = TlsStream.connect_over_tcp(one, "localhost", config)
+    server.join()
+    return client, accepted[0]
+
+
+def tls_pair() -> tuple[Any, Any]:
+    return tls_over(*tcp_pair(SocketAddr.localhost(0)))
+
+
 KINDS: dict[str, Callable[[], Any]] = {
     "tcp4": lambda: tcp_pair(SocketAddr.localhost(0)),
     "tcp6": lambda: tcp_pair(SocketAddr.localhost_v6(0)),
     "unix": unix_pair,
+    "tls": tls_pair,
+    "tls from the server": lambda: tls_pair()[::-1],
+    "tls in tls": lambda: tls_over(*tls_pair()),
     "memory": MemoryStream.pair,
 }
 SOCKETS = ["tcp4", "tcp6", "unix"]
