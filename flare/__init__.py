@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from flare.http import HttpError as HttpError
     from flare.http import HttpParseError as HttpParseError
     from flare.http import HttpServer as HttpServer
+    from flare.http import HuffmanError as HuffmanError
     from flare.http import InlineBody as InlineBody
     from flare.http import Method as Method
     from flare.http import MethodIntern as MethodIntern
@@ -87,6 +88,10 @@ if TYPE_CHECKING:
     from flare.http import drain_body as drain_body
     from flare.http import get as get
     from flare.http import head as head
+    from flare.http import huffman_decode as huffman_decode
+    from flare.http import huffman_decoded_length as huffman_decoded_length
+    from flare.http import huffman_encode as huffman_encode
+    from flare.http import huffman_encoded_length as huffman_encoded_length
     from flare.http import intern_common_value as intern_common_value
     from flare.http import intern_common_value_string as intern_common_value_string
     from flare.http import intern_method_bytes as intern_method_bytes
@@ -181,11 +186,12 @@ __getattr__, __dir__, __all__ = lazy_exports(
             App Auth BasicAuth BearerAuth Body Cancel CancelCell CancelHandler CancelReason
             ChunkSource ChunkedBody ComptimeRoute ComptimeRouter Cookie CookieJar FnHandler
             FnHandlerCT Handler HandlerInfallible HeaderInjectionError HeaderMap HeaderMapView
-            HttpClient HttpError HttpParseError HttpServer InlineBody Method MethodIntern
-            ProxyParseError Request RequestView Response ResponsePool Router SameSite
-            ServerConfig ShutdownReport StandardHeader State StaticResponse Status
+            HttpClient HttpError HttpParseError HttpServer HuffmanError InlineBody Method
+            MethodIntern ProxyParseError Request RequestView Response ResponsePool Router
+            SameSite ServerConfig ShutdownReport StandardHeader State StaticResponse Status
             StreamingResponse TooManyRedirects Url UrlParseError ValueIntern ViewHandler
             WithCancel WithRaises WithViewCancel bad_request delete drain_body get head
+            huffman_decode huffman_decoded_length huffman_encode huffman_encoded_length
             intern_common_value intern_common_value_string intern_method_bytes
             intern_method_string internal_error is_standard_header lookup_standard_header_bytes
             lookup_standard_header_string not_found ok ok_json ok_json_value parse_cookie_header

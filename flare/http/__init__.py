@@ -76,6 +76,11 @@ if TYPE_CHECKING:
     from flare.http.proto.header_view import parse_header_view as parse_header_view
     from flare.http.proto.headers import HeaderInjectionError as HeaderInjectionError
     from flare.http.proto.headers import HeaderMap as HeaderMap
+    from flare.http.proto.huffman import HuffmanError as HuffmanError
+    from flare.http.proto.huffman import huffman_decode as huffman_decode
+    from flare.http.proto.huffman import huffman_decoded_length as huffman_decoded_length
+    from flare.http.proto.huffman import huffman_encode as huffman_encode
+    from flare.http.proto.huffman import huffman_encoded_length as huffman_encoded_length
     from flare.http.proto.intern import MethodIntern as MethodIntern
     from flare.http.proto.intern import ValueIntern as ValueIntern
     from flare.http.proto.intern import intern_common_value as intern_common_value
@@ -153,6 +158,10 @@ __getattr__, __dir__, __all__ = lazy_exports(
         """,
         "flare.http.proto.header_view": "HeaderMapView parse_header_view",
         "flare.http.proto.headers": "HeaderInjectionError HeaderMap",
+        "flare.http.proto.huffman": """
+            HuffmanError huffman_decode huffman_decoded_length huffman_encode
+            huffman_encoded_length
+        """,
         "flare.http.proto.intern": """
             MethodIntern ValueIntern intern_common_value intern_common_value_string
             intern_method_bytes intern_method_string

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flare.http.proto.framing import Framing as Framing
     from flare.http.proto.framing import body_framing as body_framing
     from flare.http.proto.h1_leniency import H1LeniencyConfig as H1LeniencyConfig
+    from flare.http.proto.h2c_upgrade import detect_h2c_upgrade as detect_h2c_upgrade
     from flare.http.proto.header_phf import StandardHeader as StandardHeader
     from flare.http.proto.header_phf import is_standard_header as is_standard_header
     from flare.http.proto.header_phf import (
@@ -50,6 +51,18 @@ if TYPE_CHECKING:
     from flare.http.proto.heads import ResponseHead as ResponseHead
     from flare.http.proto.heads import parse_h1_request_head as parse_h1_request_head
     from flare.http.proto.heads import parse_h1_response_head as parse_h1_response_head
+    from flare.http.proto.hpack_fields import HpackHeader as HpackHeader
+    from flare.http.proto.hpack_fields import StringPair as _HpackStringPair
+    from flare.http.proto.huffman import (
+        SIMD_HUFFMAN_THRESHOLD_BYTES as SIMD_HUFFMAN_THRESHOLD_BYTES,
+    )
+    from flare.http.proto.huffman import HuffmanError as HuffmanError
+    from flare.http.proto.huffman import huffman_decode as huffman_decode
+    from flare.http.proto.huffman import huffman_decode_dispatch as huffman_decode_dispatch
+    from flare.http.proto.huffman import huffman_decode_simd as huffman_decode_simd
+    from flare.http.proto.huffman import huffman_decoded_length as huffman_decoded_length
+    from flare.http.proto.huffman import huffman_encode as huffman_encode
+    from flare.http.proto.huffman import huffman_encoded_length as huffman_encoded_length
     from flare.http.proto.intern import MethodIntern as MethodIntern
     from flare.http.proto.intern import ValueIntern as ValueIntern
     from flare.http.proto.intern import intern_common_value as intern_common_value
@@ -63,6 +76,32 @@ if TYPE_CHECKING:
     from flare.http.proto.status import Status as Status
     from flare.http.proto.url import Url as Url
     from flare.http.proto.url import UrlParseError as UrlParseError
+    from flare.http2.frame import Frame as _H2Frame
+    from flare.http2.frame import FrameFlags as _H2FrameFlags
+    from flare.http2.frame import FrameHeader as _H2FrameHeader
+    from flare.http2.frame import FrameType as _H2FrameType
+    from flare.http2.frame import encode_frame as _encode_h2_frame
+    from flare.http2.frame import parse_frame as _parse_h2_frame
+    from flare.http2.hpack import HpackDecoder as HpackDecoder
+    from flare.http2.hpack import HpackEncoder as HpackEncoder
+    from flare.http2.hpack import decode_integer as _hpack_decode_integer
+    from flare.http2.hpack import encode_integer as _hpack_encode_integer
+    from flare.http2.state import Connection as _H2Connection
+    from flare.http2.state import Stream as _H2Stream
+    from flare.http2.state import StreamState as _H2StreamState
+
+    HpackStringPair = _HpackStringPair
+    H2Frame = _H2Frame
+    H2FrameFlags = _H2FrameFlags
+    H2FrameHeader = _H2FrameHeader
+    H2FrameType = _H2FrameType
+    encode_h2_frame = _encode_h2_frame
+    parse_h2_frame = _parse_h2_frame
+    hpack_decode_integer = _hpack_decode_integer
+    hpack_encode_integer = _hpack_encode_integer
+    H2Connection = _H2Connection
+    H2Stream = _H2Stream
+    H2StreamState = _H2StreamState
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -88,6 +127,12 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.proto.heads": """
             H1Limits RequestHead ResponseHead parse_h1_request_head parse_h1_response_head
         """,
+        "flare.http.proto.h2c_upgrade": "detect_h2c_upgrade",
+        "flare.http.proto.hpack_fields": "HpackHeader HpackStringPair=StringPair",
+        "flare.http.proto.huffman": """
+            HuffmanError SIMD_HUFFMAN_THRESHOLD_BYTES huffman_decode huffman_decode_dispatch
+            huffman_decode_simd huffman_decoded_length huffman_encode huffman_encoded_length
+        """,
         "flare.http.proto.intern": """
             MethodIntern ValueIntern intern_common_value intern_common_value_string
             intern_method_bytes intern_method_string
@@ -96,5 +141,16 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.proto.simd_parsers": "simd_cookie_scan simd_memmem simd_percent_decode",
         "flare.http.proto.status": "Status",
         "flare.http.proto.url": "Url UrlParseError",
+        "flare.http2.frame": """
+            H2Frame=Frame H2FrameFlags=FrameFlags H2FrameHeader=FrameHeader
+            H2FrameType=FrameType encode_h2_frame=encode_frame parse_h2_frame=parse_frame
+        """,
+        "flare.http2.hpack": """
+            HpackDecoder HpackEncoder hpack_decode_integer=decode_integer
+            hpack_encode_integer=encode_integer
+        """,
+        "flare.http2.state": """
+            H2Connection=Connection H2Stream=Stream H2StreamState=StreamState
+        """,
     },
 )

@@ -282,7 +282,7 @@ def _unusual_target(
     """Check the three rarer target forms (RFC 9112 section 3.2)."""
     if method == "CONNECT":
         host, _, port = target.rpartition(":")
-        if not (host and port) or target[-1] == "]" or not _valid_host(target):
+        if not (host and port) or target[-1] == "]" or not valid_host(target):
             raise _bad_target(f"CONNECT takes host:port, got {target[:40]!a}")
         return target, fields
     if target == "*":
@@ -293,12 +293,12 @@ def _unusual_target(
     if absolute is None:
         raise _bad_target(f"neither a path nor a URL: {target[:40]!a}")
     authority, path = absolute.groups()
-    if not authority or authority[0] == ":" or not _valid_host(authority):
+    if not authority or authority[0] == ":" or not valid_host(authority):
         raise _bad_target(f"bad authority in {target[:40]!a}")
     # The field that is replaced must be sound too, or the two could be told apart downstream.
     # HTTP/1.0 may do without; HTTP/1.1 may not, and stays without one to be refused for it.
     if (not fields.hosts and minor == 0) or (
-        len(fields.hosts) == 1 and _valid_host(fields.hosts[0])
+        len(fields.hosts) == 1 and valid_host(fields.hosts[0])
     ):
         fields = fields.replace_host(authority)
     if "#" in path:
@@ -308,7 +308,8 @@ def _unusual_target(
     return (path if path[0] == "/" else "/" + path), fields
 
 
-def _valid_host(value: str) -> bool:
+def valid_host(value: str) -> bool:
+    """Whether *value* can be a ``Host``: a name or an address, and a port up to 65535."""
     if not _HOST(value):
         return False
     port = value.rpartition(":")[2] if not value.endswith("]") and ":" in value else ""
@@ -322,7 +323,7 @@ def _check_host(fields: FieldBlock, minor: int) -> None:
             raise HttpParseError(HttpParseError.BAD_HOST, "more than one Host")
         if minor:
             raise HttpParseError(HttpParseError.BAD_HOST, "no Host in an HTTP/1.1 request")
-    elif not _valid_host(hosts[0]):
+    elif not valid_host(hosts[0]):
         raise HttpParseError(HttpParseError.BAD_HOST, f"bad Host {hosts[0][:40]!a}")
 
 

@@ -8,6 +8,7 @@ the row of a state is worked out when a string first passes through it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -72,10 +73,12 @@ def _make_codes() -> list[str]:
 
 
 _CODES = _make_codes()
+_code_of = _CODES.__getitem__
 _LENGTHS = bytes(map(len, _CODES))
+_PADDING = ["1" * (-used % 8) for used in range(8)]
 
 # A row maps the next byte to the row of the state behind it and the text it completes.
-_Row: TypeAlias = "list[tuple[_Row, str]]"  # type: ignore[misc]
+_Row: TypeAlias = "list[tuple[_Row, str]]"
 _SYMBOLS = {code: chr(symbol) for symbol, code in enumerate(_CODES)}
 _STATES = sorted({code[:n] for code in (*_CODES, _EOS_BITS) for n in range(len(code))}, key=len)
 _rows: dict[str, _Row] = {state: [] for state in _STATES}
@@ -150,7 +153,7 @@ def huffman_decode_text(data: bytes) -> str:
     """
     row = _ROOT
     text = ""
-    rest = iter(data)
+    rest: Iterator[int] = iter(data)
     byte = 0
     while True:
         try:
@@ -159,7 +162,7 @@ def huffman_decode_text(data: bytes) -> str:
                 text += piece
         except IndexError:
             _fill(row)
-            rest = chain((byte,), rest)  # type: ignore[assignment]
+            rest = chain((byte,), rest)
         else:
             break
     if variant := _ends[id(row)]:
@@ -192,10 +195,12 @@ def huffman_decode_dispatch(
 
 def huffman_encode(input: BytesLike, output: bytearray | None = None) -> bytes:
     """*input* in the Huffman code; appended to *output* as well, where one is given."""
-    bits = "".join(map(_CODES.__getitem__, bytes(input)))
-    size = (len(bits) + 7) // 8
+    if not input:
+        return b""
     # A string of bits is read as a number in linear time; adding codes to a number is not.
-    encoded = int(bits.ljust(size * 8, "1"), 2).to_bytes(size, "big") if size else b""
+    bits = "".join(map(_code_of, input if type(input) is bytes else bytes(input)))
+    bits += _PADDING[len(bits) & 7]
+    encoded = int(bits, 2).to_bytes(len(bits) >> 3, "big")
     if output is not None:
         output += encoded
     return encoded
