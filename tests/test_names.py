@@ -45,9 +45,9 @@ PRESENT: dict[str, str] = {
         Body ChunkSource InlineBody ChunkedBody drain_body StreamingResponse
         serialize_streaming_response Url UrlParseError ComptimeRoute ComptimeRouter HttpError
         ProxyParseError ViewHandler WithViewCancel RequestView parse_request_view
-        StaticResponse precompute_response HuffmanError huffman_encode
-        huffman_decode huffman_encoded_length huffman_decoded_length TooManyRedirects Cookie CookieJar SameSite
-        parse_cookie_header parse_set_cookie_header
+        StaticResponse precompute_response HuffmanError huffman_encode huffman_decode
+        huffman_encoded_length huffman_decoded_length TooManyRedirects Cookie CookieJar
+        SameSite parse_cookie_header parse_set_cookie_header
     """,
 }
 
@@ -55,12 +55,12 @@ PRESENT: dict[str, str] = {
 TO_COME: dict[str, str] = {
     "flare.http": """
         AuthError Template TemplateContext TemplateError SseChannel SseEvent
-        SseStreamingResponse format_sse_event sse_response                 ParamParser ParamInt ParamFloat64 ParamBool ParamString
-        Extractor Path Query OptionalQuery Header OptionalHeader PathInt PathStr PathFloat
-        PathBool QueryInt QueryStr QueryFloat QueryBool OptionalQueryInt OptionalQueryStr
-        OptionalQueryFloat OptionalQueryBool HeaderInt HeaderStr HeaderFloat HeaderBool
-        OptionalHeaderInt OptionalHeaderStr OptionalHeaderFloat OptionalHeaderBool Peer
-        BodyBytes BodyText Json Cookies Form Multipart Extracted FormData
+        SseStreamingResponse format_sse_event sse_response ParamParser ParamInt ParamFloat64
+        ParamBool ParamString Extractor Path Query OptionalQuery Header OptionalHeader PathInt
+        PathStr PathFloat PathBool QueryInt QueryStr QueryFloat QueryBool OptionalQueryInt
+        OptionalQueryStr OptionalQueryFloat OptionalQueryBool HeaderInt HeaderStr HeaderFloat
+        HeaderBool OptionalHeaderInt OptionalHeaderStr OptionalHeaderFloat OptionalHeaderBool
+        Peer BodyBytes BodyText Json Cookies Form Multipart Extracted FormData
         parse_form_urlencoded urldecode urlencode MultipartPart MultipartForm
         parse_multipart_form_data CookieSessionStore InMemorySessionStore Session SessionCodec
         StringSessionCodec signed_cookie_decode signed_cookie_decode_keys signed_cookie_encode
