@@ -7,10 +7,8 @@ request gets, when 100 is said, and what becomes of a body that is made while it
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
-from flare.errors import http_reason_phrase
 from flare.http._respond import (
     CHUNKED_BODY,
     COUNTED_BODY,
@@ -25,7 +23,7 @@ from flare.http._respond import (
 from flare.http.body import Body, close_source
 from flare.http.cancel import CancelCell, CancelReason
 from flare.http.proto.chunked import encode_chunk, encode_last_chunk
-from flare.http.proto.decoder import EndOfMessage, RequestDecoder
+from flare.http.proto.decoder import EndOfMessage
 from flare.http.proto.errors import HttpParseError
 from flare.http.proto.framing import NO_BODY
 from flare.http.proto.headers import HeaderMap
@@ -34,6 +32,7 @@ from flare.http.request import Request
 from flare.http.response import Response, StreamingResponse
 from flare.http.server.config import ServerConfig
 from flare.http.server.failures import error_response
+from flare.http.server.h1_refusal import CONTINUE, RefusingWire
 from flare.http.server.logs import error_log, escape, log_handler_error
 from flare.http.server.wire import (
     BODY,
@@ -50,60 +49,25 @@ from flare.runtime.date_cache import DateCache
 
 __all__ = ["H1Wire"]
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_PLAIN = ("content-type", "Content-Type", "text/plain")
 # Up to here one copy of the body is cheaper than a gathered write.
 _JOINED_BYTES = 8 * 1024
 
 
-class H1Wire:
+class H1Wire(RefusingWire):
     """The HTTP/1.1 side of one connection; see ``Wire``."""
 
-    __slots__ = (
-        "_body",
-        "_config",
-        "_date",
-        "_decoder",
-        "_head",
-        "_last",
-        "_peer",
-        "_streaming_keep_alive",
-        "linger",
-        "out",
-        "out_bytes",
-        "phase",
-        "sent",
-        "served",
-        "status",
-    )
+    __slots__ = ("_body", "_config", "_streaming_keep_alive")
 
     def __init__(
         self, config: ServerConfig, limits: H1Limits, date: DateCache, peer: SocketAddr
     ) -> None:
+        super().__init__(limits, date, peer, keep_alive=config.keep_alive)
         self._config = config
-        self._date = date
-        self._peer = peer
-        self._decoder = RequestDecoder(limits)
-        self._head: RequestHead | None = None
         self._body: bytes | bytearray = b""
-        self.served = 0
-        self._last = not config.keep_alive
         self._streaming_keep_alive = False
-        self.phase = IDLE
-        self.linger = False
-        self.out: deque[bytes | memoryview] = deque()
-        self.out_bytes = 0
-        self.status = 0
-        self.sent = 0
 
     def receive(self, data: bytes) -> None:
         self._decoder.receive(data)
-
-    def receive_eof(self) -> None:
-        self._decoder.receive_eof()
-
-    def drain(self) -> None:
-        self._last = True
 
     def next_exchange(self) -> Exchange | None:
         if self.phase >= BUSY:
@@ -133,7 +97,7 @@ class H1Wire:
         self._body = b""
         # A peer that has begun to send the body does not wait for leave (RFC 9110 §10.1.1).
         if head.expect_continue and not self._decoder.buffered:
-            self._write(_CONTINUE)
+            self._write(CONTINUE)
 
     def _read_body(self, head: RequestHead) -> Exchange | None:
         while True:
@@ -250,39 +214,6 @@ class H1Wire:
 
     def body_sent(self) -> None:
         self.phase = IDLE if self._streaming_keep_alive and not self._last else DONE
-
-    def expire(self) -> None:
-        what = "head" if self.phase == HEAD else "body"
-        self._answer_and_end(408, f"the request's {what} took too long")
-
-    def _refuse(self, error: HttpParseError) -> None:
-        if error.variant == HttpParseError.TRUNCATED:
-            self.phase = DONE
-            return
-        self._answer_and_end(error.status, str(error))
-
-    def _answer_and_end(self, status: int, why: str) -> None:
-        error_log.info("%d to %s: %s", status, self._peer, escape(why))
-        text = f"{status} {http_reason_phrase(status)}".encode()
-        head_request = self._decoder.refused_head or (
-            self._head is not None and self._head.method == "HEAD"
-        )
-        head = buffered_head(
-            status,
-            "",
-            [_PLAIN],
-            len(text),
-            head_request=head_request,
-            keep_alive=False,
-            date_line=self._date.header_line,
-        )
-        self._write(head if head_request else head + text)
-        self.phase = DONE
-        self.linger = True
-
-    def _write(self, data: bytes) -> None:
-        self.out.append(data)
-        self.out_bytes += len(data)
 
 
 class H1BodyWriter(BodyWriter):

@@ -8,16 +8,12 @@ look into a dict for one ``recv``, however many requests it holds.
 
 from __future__ import annotations
 
-from collections import deque
-
-from flare.errors import http_reason_phrase
-from flare.http._respond import buffered_head
-from flare.http.proto.decoder import EndOfMessage, RequestDecoder
+from flare.http.proto.decoder import EndOfMessage
 from flare.http.proto.errors import HttpParseError
 from flare.http.proto.framing import NO_BODY
 from flare.http.proto.heads import H1Limits, RequestHead
 from flare.http.server.config import ServerConfig
-from flare.http.server.logs import error_log, escape
+from flare.http.server.h1_refusal import CONTINUE, RefusingWire
 from flare.http.server.wire import BODY, DONE, HEAD, IDLE, BodyWriter, Exchange
 from flare.http.static_response import StaticResponse
 from flare.net import SocketAddr
@@ -25,8 +21,6 @@ from flare.runtime.date_cache import DateCache
 
 __all__ = ["StaticAnswers", "StaticWire"]
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_PLAIN = ("content-type", "Content-Type", "text/plain")
 _MEMO_READS = 1024
 _MEMO_READ_BYTES = 1024
 # As many equal answers, at most this many bytes of them, are kept as one piece.
@@ -62,32 +56,14 @@ class StaticAnswers:
         self.known[read] = count
 
 
-class StaticWire:
+class StaticWire(RefusingWire):
     """The HTTP/1.1 side of one connection under ``serve_static``; see ``Wire``.
 
     ``next_exchange`` never has one: ``receive`` has answered already. ``served`` counts the
     requests answered, refused ones not among them.
     """
 
-    __slots__ = (
-        "_answers",
-        "_clean",
-        "_date",
-        "_decoder",
-        "_head",
-        "_known",
-        "_last",
-        "_limit",
-        "_ordinary",
-        "_peer",
-        "linger",
-        "out",
-        "out_bytes",
-        "phase",
-        "sent",
-        "served",
-        "status",
-    )
+    __slots__ = ("_answers", "_clean", "_known", "_limit", "_ordinary")
 
     def __init__(
         self,
@@ -97,25 +73,14 @@ class StaticWire:
         peer: SocketAddr,
         answers: StaticAnswers,
     ) -> None:
+        super().__init__(limits, date, peer, keep_alive=config.keep_alive)
         self._answers = answers
         self._known = answers.known
         self._limit = config.max_keepalive_requests
-        self._date = date
-        self._peer = peer
-        self._decoder = RequestDecoder(limits)
-        self._head: RequestHead | None = None
-        self._last = not config.keep_alive
         # Whether nothing is pending, and the last request was answered as known ones are. Not
         # yet so at first: a blank line before the first request means something else.
         self._clean = False
         self._ordinary = False
-        self.phase = IDLE
-        self.linger = False
-        self.out: deque[bytes | memoryview] = deque()
-        self.out_bytes = 0
-        self.status = 0
-        self.sent = 0
-        self.served = 0
 
     def receive(self, data: bytes) -> None:
         if self._clean:
@@ -160,7 +125,7 @@ class StaticWire:
             self._answers.remember(data, self.served - served)
 
     def receive_eof(self) -> None:
-        self._decoder.receive_eof()
+        super().receive_eof()
         self._work()
 
     def _work(self) -> None:
@@ -180,7 +145,7 @@ class StaticWire:
                     # A peer that has begun to send the body does not wait for leave (RFC 9110
                     # section 10.1.1).
                     if head.expect_continue and not decoder.buffered:
-                        self._write(_CONTINUE)
+                        self._write(CONTINUE)
                 if not self._discard_body():
                     self.phase = BODY
                     return
@@ -225,37 +190,5 @@ class StaticWire:
         """No body is streamed."""
 
     def drain(self) -> None:
-        self._last = True
+        super().drain()
         self._clean = False
-
-    def expire(self) -> None:
-        what = "head" if self.phase == HEAD else "body"
-        self._answer_and_end(408, f"the request's {what} took too long")
-
-    def _refuse(self, error: HttpParseError) -> None:
-        if error.variant == HttpParseError.TRUNCATED:
-            self.phase = DONE
-            return
-        self._answer_and_end(error.status, str(error))
-
-    def _answer_and_end(self, status: int, why: str) -> None:
-        error_log.info("%d to %s: %s", status, self._peer, escape(why))
-        text = f"{status} {http_reason_phrase(status)}".encode()
-        head = buffered_head(
-            status,
-            "",
-            [_PLAIN],
-            len(text),
-            head_request=False,
-            keep_alive=False,
-            date_line=self._date.header_line,
-        )
-        self._write(head + text)
-        self.status = status
-        self.sent = len(text)
-        self.phase = DONE
-        self.linger = True
-
-    def _write(self, data: bytes) -> None:
-        self.out.append(data)
-        self.out_bytes += len(data)

@@ -212,3 +212,11 @@ def test_a_plain_handler_can_be_served_so(connect: Connect) -> None:
 def test_what_cannot_be_served_so_is_refused() -> None:
     with HttpServer.bind(SocketAddr.localhost(0)) as server, pytest.raises(TypeError):
         server.serve_cancellable(lambda request: ok())  # type: ignore[arg-type]
+
+
+def test_a_refused_head_has_no_body_from_a_static_server_either(connect: Connect) -> None:
+    with serving(lambda server: server.serve_static(HELLO)) as server:
+        peer = connect(address(server))
+        peer.send(b"HEAD / HTTP/1.1\r\nHost: h\r\nExpect: x\r\n\r\n")
+        assert peer.read("HEAD").status == 417
+        assert peer.rest() == b""
