@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# Imported by tests in several folders, so it must be named before any of them.
+pytest.register_assert_rewrite("tls_peers")
+
 # Threads that live as long as the process by design, and are documented to.
 LASTING_THREADS = ("flare-blocking",)
 GRACE_SECONDS = 3.0

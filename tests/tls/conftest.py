@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-pytest.register_assert_rewrite("tls_peers")
-from tls_peers import Pki  # noqa: E402
+from tls_peers import Pki
 
 
 @pytest.fixture(scope="session")
