@@ -12,6 +12,11 @@ from flare.http.body import as_body
 from flare.http.client.auth import Auth, as_auth
 from flare.http.client.connection import response_limits
 from flare.http.client.content import UNSET, Content, encode_content
+from flare.http.client.decompress import (
+    MAX_DECOMPRESSED_BYTES,
+    checked_limit,
+    wants_decoding,
+)
 from flare.http.client.download import HttpDownload
 from flare.http.client.fields import DefaultFields, check_method
 from flare.http.client.pool import ConnectionPool
@@ -20,6 +25,7 @@ from flare.http.client.sender import Call, Sender, dial_with
 from flare.http.client.target import Params, Target, TargetResolver
 from flare.http.client.timeouts import Clock, Timeouts
 from flare.http.client.transport import TcpTransport, Transport
+from flare.http.decoding import accepted_codings
 from flare.http.proto.headers import HeaderMap
 from flare.http.request import Request
 from flare.http.response import Response
@@ -73,6 +79,10 @@ class HttpClient:
     raises ``NetworkError``. ``headers`` are sent with every request, ``transport`` makes the
     connections (see ``Transport``).
 
+    Compressed responses are asked for and decoded as they are read unless ``auto_decompress`` is
+    false; a body that decodes to more than ``max_decompressed_bytes`` (0: no limit) raises
+    ``NetworkError``.
+
     Every method is safe from any thread. After ``close`` calls raise ``NetworkError``. A forked
     child starts without the parent's connections.
     """
@@ -95,6 +105,8 @@ class HttpClient:
         idle_timeout_ms: int = 90_000,
         max_connections: int = 100,
         redirect_policy: RedirectPolicy | None = None,
+        auto_decompress: bool = True,
+        max_decompressed_bytes: int = MAX_DECOMPRESSED_BYTES,
         max_response_bytes: int | None = None,
         headers: HeadersLike | None = None,
         transport: Transport | None = None,
@@ -115,6 +127,7 @@ class HttpClient:
             raise TypeError(f"transport must have connect(), {type(transport).__name__} has not")
         self._user_agent = user_agent
         self._headers = HeaderMap(headers)
+        self._decode_limit = checked_limit(max_decompressed_bytes) if auto_decompress else None
         self._set_defaults(keep_alive=pool)
         self._pool = ConnectionPool(
             dial_with(transport or TcpTransport(), response_limits(max_response_bytes)),
@@ -126,7 +139,12 @@ class HttpClient:
         self._sender = Sender(self._pool)
 
     def _set_defaults(self, *, keep_alive: bool) -> None:
-        self._defaults = DefaultFields(self._user_agent, self._headers, keep_alive=keep_alive)
+        self._defaults = DefaultFields(
+            self._user_agent,
+            self._headers,
+            keep_alive=keep_alive,
+            accept_encoding="" if self._decode_limit is None else accepted_codings(),
+        )
         self._foreign_defaults = self._defaults.without_credentials()
 
     @classmethod
@@ -210,6 +228,7 @@ class HttpClient:
                 content,
                 self._auth_for(target, headers, auth, at_home),
                 self._defaults if at_home else self._foreign_defaults,
+                self._decode_limit if headers is None or wants_decoding(headers) else None,
             )
             policy = self._policy
             if follow_redirects is not None:
@@ -328,6 +347,12 @@ class HttpClient:
         """Keep connections with these limits, as the constructor's; returns the client."""
         self._pool.configure(max_idle_per_host, max_idle_total, idle_timeout_ms)
         self._set_defaults(keep_alive=True)
+        return self
+
+    def with_max_decompressed_bytes(self, max_bytes: int) -> Self:
+        """Decode at most so many bytes a body from now on, 0 for any number; returns the client."""
+        limit = checked_limit(max_bytes)
+        self._decode_limit = None if self._decode_limit is None else limit
         return self
 
     def with_redirect_policy(self, policy: RedirectPolicy) -> Self:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["HttpDownload"]
 
 MAX_LINE_CHARS = 1024 * 1024
+_LEAST_READ_BYTES = 16 * 1024
 _split_lines = re.compile(r"\r\n|\n|\r").split
 
 
@@ -30,12 +31,14 @@ class HttpDownload(Response):
     kept.
 
     Each read waits at most the call's read timeout, then raises ``CallTimeout``; the total of the
-    call ended with the head. A body cut short raises ``HttpProtocolError``. Read to its end the
+    call ended with the head. A body cut short raises ``HttpProtocolError``; a compressed one is
+    decompressed as it is read, and more than the client's ``max_decompressed_bytes`` of it raises
+    ``NetworkError``. Read to its end the
     connection goes back to the pool; ``close`` before that drops it, and a read after that, or
     after a failed one, raises ``NetworkError``. For one thread at a time.
     """
 
-    __slots__ = ("__weakref__", "_all", "_cut", "_reply", "_rest")
+    __slots__ = ("__weakref__", "_all", "_cut", "_read", "_reply", "_rest")
 
     def __init__(self, reply: Reply) -> None:
         self._reply: Reply | None = None
@@ -44,6 +47,7 @@ class HttpDownload(Response):
         self._cut = False
         super().__init__()
         reply.fill(self)
+        self._read = reply.decoded(self)
         self._reply = reply
         if reply.has_no_body():
             self._receive(1)
@@ -58,7 +62,7 @@ class HttpDownload(Response):
                 raise NetworkError("the body was given up before its end")
             return b""
         try:
-            data = reply.read_body(n)
+            data = self._read(n)
         except BaseException:
             self._reply = None
             self._cut = True
@@ -75,7 +79,8 @@ class HttpDownload(Response):
         if max_bytes < 1:
             raise ValidationError("max_bytes", f"must be > 0, got {max_bytes}")
         if not self._rest:
-            data = self._receive(min(max_bytes, READ_BYTES))
+            # A decoder that is asked for little copies much.
+            data = self._receive(max(min(max_bytes, READ_BYTES), _LEAST_READ_BYTES))
             if len(data) <= max_bytes:
                 return data
             self._rest = memoryview(data)

@@ -58,14 +58,22 @@ def check_method(method: str, content: Content) -> str:
 
 
 class DefaultFields:
-    """The fields every request of a client begins with; *headers* are the client's own.
+    """The fields every request of a client begins with; *headers* are the client's own,
+    *accept_encoding* what it can decode.
 
     Immutable. ``for_host`` gives them ready to send, the common case.
     """
 
     __slots__ = ("_memo", "items")
 
-    def __init__(self, user_agent: str, headers: HeaderMap, *, keep_alive: bool) -> None:
+    def __init__(
+        self,
+        user_agent: str,
+        headers: HeaderMap,
+        *,
+        keep_alive: bool,
+        accept_encoding: str = "",
+    ) -> None:
         for name in ("content-length", "transfer-encoding", "host"):
             if name in headers:
                 raise ValidationError("headers", f"{name} belongs to one request, not to a client")
@@ -74,6 +82,8 @@ class DefaultFields:
             automatic.append("User-Agent", user_agent)
         automatic.append("Connection", "keep-alive" if keep_alive else "close")
         automatic.append("Accept", "*/*")
+        if accept_encoding:
+            automatic.append("Accept-Encoding", accept_encoding)
         self.items = _replaced(_items(automatic), _items(headers))
         self._memo: dict[str, tuple[bytes, FieldBlock]] = {}
 
@@ -109,6 +119,9 @@ class DefaultFields:
             return self.for_host(target.authority)
         asked = [item for item in _items(headers) if item[0] not in _FRAMING] if headers else []
         items = _replaced((("host", "Host", target.authority), *self.items), asked)
+        if headers is not None and "range" in headers and "accept-encoding" not in headers:
+            # A part of a coded body could not be decoded.
+            items = tuple(item for item in items if item[0] != "accept-encoding")
         if auth is not None:
             proof = HeaderMap()
             auth.apply(proof)

@@ -7,12 +7,14 @@ retries, decoding) wraps these.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 
 from flare.errors import ConnectionTimeout, NetworkError, Timeout
 from flare.http.client.auth import Auth
 from flare.http.client.connection import READ_BYTES, H1Connection
 from flare.http.client.content import Content
+from flare.http.client.decompress import codings_to_undo, decoding_reader
 from flare.http.client.fields import CONTENT_FIELDS, CREDENTIAL_FIELDS, DefaultFields
 from flare.http.client.pool import ConnectionPool, Dial
 from flare.http.client.redirect import (
@@ -48,9 +50,11 @@ class Call:
     """What is to be sent, as it stands after the redirects so far.
 
     ``auth`` is asked anew for each attempt. ``defaults`` are the client's own fields.
+    ``decode_limit`` is how many bytes a coded body may decode to, 0 for any number; ``None`` leaves
+    it coded.
     """
 
-    __slots__ = ("auth", "content", "defaults", "headers", "method", "target")
+    __slots__ = ("auth", "content", "decode_limit", "defaults", "headers", "method", "target")
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class Call:
         content: Content,
         auth: Auth | None,
         defaults: DefaultFields,
+        decode_limit: int | None = None,
     ) -> None:
         self.method = method
         self.target = target
@@ -67,6 +72,7 @@ class Call:
         self.content = content
         self.auth = auth
         self.defaults = defaults
+        self.decode_limit = decode_limit
 
     def head(self) -> tuple[bytes, FieldBlock]:
         """The request head, and its fields."""
@@ -111,8 +117,8 @@ class Reply:
     Ends in exactly one of ``finish`` (the body was read), ``abandon`` and ``abandon_later``.
     """
 
-    __slots__ = ("_clock", "_connection", "_pool", "elapsed_ms", "head", "history", "request",
-                 "target")  # fmt: skip
+    __slots__ = ("_clock", "_connection", "_decode_limit", "_pool", "elapsed_ms", "head", "history",
+                 "request", "target")  # fmt: skip
 
     def __init__(
         self,
@@ -126,6 +132,7 @@ class Reply:
         self._pool = pool
         self._connection = connection
         self._clock = clock
+        self._decode_limit = call.decode_limit
         self.head = head
         self.target = call.target
         self.elapsed_ms = clock.elapsed_ms()
@@ -160,6 +167,23 @@ class Reply:
         """The next bytes of the body; ``b""`` at its end."""
         return self._connection.read_body(n, self._clock)
 
+    def decoded(self, response: Response) -> Callable[[int], bytes]:
+        """What reads the body, with its content codings undone where this call wants that; the
+        fields of *response* then tell of the body as it will be. Abandons where it raises."""
+        limit = self._decode_limit
+        if limit is None:
+            return self.read_body
+        try:
+            codings = codings_to_undo(self.head, self.target)
+        except BaseException:
+            self.abandon()
+            raise
+        if not codings:
+            return self.read_body
+        response.headers.remove("content-encoding")
+        response.headers.remove("content-length")
+        return decoding_reader(self.read_body, codings, limit, self.target)
+
     def trailers(self) -> HeaderMap | None:
         """The trailer fields, if there were any."""
         trailers = self._connection.trailers or EMPTY_BLOCK
@@ -167,21 +191,24 @@ class Reply:
 
     def buffered(self) -> Response:
         """The response with its whole body; finished."""
-        connection, clock = self._connection, self._clock
+        response = Response()
+        self.fill(response)
+        read = self.decoded(response)
         try:
-            body = connection.read_body(READ_BYTES, clock)
+            body = read(READ_BYTES)
             if body:
-                more = connection.read_body(READ_BYTES, clock)
+                more = read(READ_BYTES)
                 if more:
                     parts = [body, more]
-                    while part := connection.read_body(READ_BYTES, clock):
+                    while part := read(READ_BYTES):
                         parts.append(part)
                     body = b"".join(parts)
         except BaseException:
             self.abandon()
             raise
-        response = Response(body=body)
-        self.fill(response)
+        response.body = body
+        if read != self.read_body:
+            response.headers.set("Content-Length", str(len(body)))
         response._trailers = self.trailers()
         self.finish()
         return response

@@ -9,6 +9,7 @@ import flare.http.client as http
 from flare._version import __version__
 from flare.errors import NetworkError, ValidationError
 from flare.http.client import BasicAuth, BearerAuth, HttpClient
+from flare.http.decoding import accepted_codings
 from flare.http.errors import HttpError
 from flare.http.proto.headers import HeaderInjectionError, HeaderMap
 from flare.http.proto.url import UrlParseError
@@ -40,7 +41,8 @@ def test_a_get_on_the_wire():
         raw
         == (
             f"GET /items?x=1 HTTP/1.1\r\nHost: {server.peer}\r\nUser-Agent: flare/{__version__}\r\n"
-            "Connection: keep-alive\r\nAccept: */*\r\n\r\n"
+            "Connection: keep-alive\r\nAccept: */*\r\n"
+            f"Accept-Encoding: {accepted_codings()}\r\n\r\n"
         ).encode()
     )
     assert (got.status, got.reason, got.body, got.text()) == (200, "OK", b"hello", "hello")
@@ -63,7 +65,8 @@ def test_a_post_of_json_on_the_wire():
         raw
         == (
             f"POST /items HTTP/1.1\r\nHost: {server.peer}\r\nUser-Agent: flare/{__version__}\r\n"
-            "Connection: keep-alive\r\nAccept: */*\r\nAuthorization: Bearer tok_abc\r\n"
+            f"Connection: keep-alive\r\nAccept: */*\r\nAccept-Encoding: {accepted_codings()}\r\n"
+            "Authorization: Bearer tok_abc\r\n"
             'Content-Type: application/json\r\nContent-Length: 15\r\n\r\n{"name": "new"}'
         ).encode()
     )
