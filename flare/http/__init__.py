@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flare.http.client import BearerAuth as BearerAuth
     from flare.http.client import HttpClient as HttpClient
     from flare.http.client import HttpDownload as HttpDownload
+    from flare.http.client import MultipartFormBuilder as MultipartFormBuilder
     from flare.http.client import RedirectAction as RedirectAction
     from flare.http.client import RedirectDecision as RedirectDecision
     from flare.http.client import RedirectMode as RedirectMode
@@ -134,8 +135,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.body": "Body ChunkSource ChunkedBody InlineBody drain_body",
         "flare.http.cancel": "Cancel CancelCell CancelReason",
         "flare.http.client": """
-            Auth BasicAuth BearerAuth HttpClient HttpDownload RedirectAction RedirectDecision
-            RedirectMode RedirectPolicy delete get head options patch post put
+            Auth BasicAuth BearerAuth HttpClient HttpDownload MultipartFormBuilder RedirectAction
+            RedirectDecision RedirectMode RedirectPolicy delete get head options patch post put
         """,
         "flare.http.comptime_router": "ComptimeRoute ComptimeRouter",
         "flare.errors": "HttpStatusError",

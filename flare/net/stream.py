@@ -11,6 +11,8 @@ is one system call. They end by ``close`` from another thread, too: the one bloc
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import warnings
 from abc import abstractmethod
@@ -160,6 +162,19 @@ class SocketStream(DuplexStream):
         """Like ``write``, of several buffers in one system call."""
         try:
             return self._raw.sock.sendmsg(parts, (), _SEND_FLAGS)
+        except OSError as exc:
+            raise self._failure(exc, "send") from exc
+
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Like ``write``, of *count* bytes at *offset* of the regular file *fd*, which do not pass
+        through this process; 0 where the file ends before *offset*."""
+        if signal.getsignal(signal.SIGPIPE) is not signal.SIG_IGN:
+            # sendfile has no MSG_NOSIGNAL.
+            data = os.pread(fd, min(count, _READ_CHUNK), offset)
+            return self.write(data) if data else 0
+        sock = self._raw.sock  # held, so that its descriptor stays this one until we are back
+        try:
+            return os.sendfile(sock.fileno(), fd, offset, count)
         except OSError as exc:
             raise self._failure(exc, "send") from exc
 

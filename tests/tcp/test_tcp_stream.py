@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
 import struct
 from collections.abc import Iterator
@@ -146,3 +147,35 @@ def test_a_socket_connected_to_itself_counts_as_refused() -> None:
         raw.sock.bind(("127.0.0.1", 0))
         raw.sock.connect(raw.sock.getsockname())
         assert _finish(raw) == errno.ECONNREFUSED
+
+
+@pytest.mark.parametrize("action", [signal.SIG_IGN, signal.SIG_DFL])
+def test_send_file_sends_a_part_of_a_file(listener, tmp_path, action) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    before = signal.signal(signal.SIGPIPE, action)
+    try:
+        with (
+            TcpStream.connect(listener.local_addr()) as client,
+            listener.accept() as server,
+            path.open("rb") as file,
+        ):
+            assert client.send_file(file.fileno(), 2, 3) == 3
+            assert client.send_file(file.fileno(), 8, 1000) == 2
+            assert client.send_file(file.fileno(), 10, 1000) == 0
+            assert file.tell() == 0
+            assert server.read_exact(5) == b"23489"
+            server.close()
+
+            def send_on() -> None:
+                while True:
+                    client.send_file(file.fileno(), 0, 10)
+
+            with pytest.raises(NetworkError):  # BrokenPipe or a reset, and no signal
+                send_on()
+            client.close()
+            with pytest.raises(NetworkError) as caught:
+                client.send_file(file.fileno(), 0, 10)
+            assert caught.value.errno == errno.EBADF
+    finally:
+        signal.signal(signal.SIGPIPE, before)

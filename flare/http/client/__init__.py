@@ -4,6 +4,7 @@ from flare.http.client.api import delete, get, head, options, patch, post, put, 
 from flare.http.client.auth import Auth, BasicAuth, BearerAuth
 from flare.http.client.client import HttpClient
 from flare.http.client.download import HttpDownload
+from flare.http.client.multipart import MultipartBody, MultipartFormBuilder
 from flare.http.client.redirect import (
     RedirectAction,
     RedirectDecision,
@@ -16,6 +17,8 @@ from flare.http.client.transport import Stream, TcpTransport, Transport
 __all__ = [
     "HttpClient",
     "HttpDownload",
+    "MultipartBody",
+    "MultipartFormBuilder",
     "request",
     "get",
     "head",

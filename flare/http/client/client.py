@@ -19,6 +19,7 @@ from flare.http.client.decompress import (
 )
 from flare.http.client.download import HttpDownload
 from flare.http.client.fields import DefaultFields, check_method
+from flare.http.client.multipart import FilesLike
 from flare.http.client.pool import ConnectionPool
 from flare.http.client.redirect import RedirectMode, RedirectPolicy
 from flare.http.client.sender import Call, Sender, dial_with
@@ -54,6 +55,7 @@ class BodyOptions(CallOptions, total=False):
 
     json: Any
     data: Any
+    files: FilesLike | None
 
 
 _NO_CONTENT = Content()
@@ -70,7 +72,8 @@ class HttpClient:
     Times are milliseconds, 0 is no limit. ``timeout_ms`` bounds a whole call, the body included
     unless it is streamed; ``connect_timeout_ms`` (look-up and connect), ``read_timeout_ms``
     (silence), ``write_timeout_ms`` (a stalled write) and ``pool_timeout_ms`` (the wait for a free
-    connection) are each ``timeout_ms`` unless given.
+    connection) are each ``timeout_ms`` unless given. With ``Expect: 100-continue`` among its
+    headers a request's body waits for the server's 100 (Continue), ``expect_timeout_ms`` at most.
 
     ``pool=False`` closes every connection after its response. Otherwise idle ones are kept,
     ``max_idle_per_host`` for an origin and ``max_idle_total`` in all (0: no cap in all), for
@@ -99,6 +102,7 @@ class HttpClient:
         read_timeout_ms: int | None = None,
         write_timeout_ms: int | None = None,
         pool_timeout_ms: int | None = None,
+        expect_timeout_ms: int = 1_000,
         pool: bool = True,
         max_idle_per_host: int = 8,
         max_idle_total: int = 64,
@@ -136,7 +140,9 @@ class HttpClient:
             idle_timeout_ms=idle_timeout_ms,
             max_connections=max_connections,
         )
-        self._sender = Sender(self._pool)
+        if expect_timeout_ms < 1:
+            raise ValidationError("expect_timeout_ms", f"must be > 0, got {expect_timeout_ms}")
+        self._sender = Sender(self._pool, expect_timeout_ms)
 
     def _set_defaults(self, *, keep_alive: bool) -> None:
         self._defaults = DefaultFields(
@@ -168,6 +174,7 @@ class HttpClient:
         params: Params | None = None,
         json: Any = UNSET,
         data: Any = None,
+        files: FilesLike | None = None,
         auth: AuthLike | None = None,
         timeout: TimeoutLike | None = None,
         timeout_ms: int | None = None,
@@ -178,8 +185,11 @@ class HttpClient:
 
         *body*: text is JSON already and sent as such, bytes go as they are without a
         ``Content-Type``, a dict, list, number or bool is encoded as JSON; a binary file, an
-        iterator of bytes or a ``ChunkSource`` is streamed. Or one of *json* (any value) and
-        *data* (a mapping or pairs, form-encoded). *params* are appended to the query.
+        iterator of bytes, a ``ChunkSource`` or a ``MultipartFormBuilder`` is streamed. Or one of
+        *json* (any value) and *data* (a mapping or pairs, form-encoded). *files* makes it
+        ``multipart/form-data``, with the fields of *data*: a mapping or pairs of names and either
+        a ``Path``, an open binary file, bytes, or a tuple of filename, one of these, and perhaps a
+        type and more headers. *params* are appended to the query.
 
         *auth* replaces the client's. *timeout* is seconds, or a pair for connect and read,
         *timeout_ms* milliseconds; ``None`` leaves the client's, 0 is no limit. *stream* returns
@@ -194,8 +204,8 @@ class HttpClient:
         ``CrossOriginRedirect``; ``NetworkError``, the base of these, for the rest.
         """
         content = _NO_CONTENT
-        if body is not None or json is not UNSET or data is not None:
-            content = encode_content(body, json, data)
+        if body is not None or json is not UNSET or data is not None or files is not None:
+            content = encode_content(body, json, data, files)
         return self._call(
             method, url, content, params, None if headers is None else HeaderMap(headers),
             auth, timeout, timeout_ms, stream, follow_redirects,

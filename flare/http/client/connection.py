@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import errno
 import select
-from typing import NoReturn
+from collections.abc import Callable
+from time import monotonic
+from typing import IO, NoReturn
 
-from flare.errors import BrokenPipe, ConnectionReset, NetworkError, Timeout
+from flare.errors import BrokenPipe, ConnectionReset, NetworkError, Timeout, ValidationError
 from flare.http.client.content import INLINE_BYTES, Content
 from flare.http.client.timeouts import Clock, slack_ms
 from flare.http.client.transport import Stream
@@ -58,6 +60,7 @@ class H1Connection:
 
     __slots__ = (
         "_complete",
+        "_continued",
         "_decoder",
         "_keep_alive",
         "_poller",
@@ -80,6 +83,7 @@ class H1Connection:
         self._recv_ms = 0
         self._send_ms = 0
         self._complete = True
+        self._continued = False
         self._keep_alive = True
         self._poller: select.poll | None = None
         fd = stream.fileno()
@@ -115,11 +119,20 @@ class H1Connection:
             pass  # given up anyway, and no caller could do more about it
 
     def exchange(
-        self, method: str, head: bytes, content: Content, clock: Clock, *, upgrade: bool = False
+        self,
+        method: str,
+        head: bytes,
+        content: Content,
+        clock: Clock,
+        *,
+        upgrade: bool = False,
+        expect_ms: int = 0,
     ) -> ResponseHead:
         """Send a request and wait for the final response head; interim ones are skipped.
 
         *head* is the whole head; *upgrade* says that it asks for one, so that a 101 is an answer.
+        *expect_ms* above 0 holds the body back until 100 (Continue), or for that many ms; where
+        a final head comes instead, it is not sent.
         Blocks until then, or *clock* ends it. Raises ``CallTimeout``, ``HttpProtocolError``,
         ``ConnectionReset``, ``BrokenPipe`` or another ``NetworkError``, or whatever the source of
         the body raised; the connection is closed then.
@@ -129,7 +142,7 @@ class H1Connection:
         self.used += 1
         self._decoder.expect(method)
         try:
-            answer = self._send(head, content, clock)
+            answer = self._send(head, content, clock, expect_ms)
             early = answer is not None
             if answer is None:
                 answer = self._read_head(clock)
@@ -201,9 +214,11 @@ class H1Connection:
         else:
             self._decoder.receive_eof()
 
-    def _send(self, head: bytes, content: Content, clock: Clock) -> ResponseHead | None:
+    def _send(
+        self, head: bytes, content: Content, clock: Clock, expect_ms: int
+    ) -> ResponseHead | None:
         """Send the request; the response head where it came before the end of that."""
-        small = content.source is None and len(content.data) <= INLINE_BYTES
+        small = content.source is None and len(content.data) <= INLINE_BYTES and not expect_ms
         first = head + content.data if small and content.data else head
         limit = clock.limits.write
         want = clock.wait_ms(limit, "sending", self.peer)
@@ -224,7 +239,25 @@ class H1Connection:
         self.sent = True
         if small and count == len(first):
             return None
-        return self._send_rest(memoryview(first)[count:], None if small else content, clock)
+        rest = memoryview(first)[count:]
+        if expect_ms:
+            answer = self._send_rest(rest, None, clock) or self._await_continue(expect_ms, clock)
+            if answer is not None:
+                return answer
+            rest = memoryview(b"")
+        return self._send_rest(rest, None if small else content, clock)
+
+    def _await_continue(self, wait_ms: int, clock: Clock) -> ResponseHead | None:
+        """The final head that came instead of 100 (Continue); ``None`` to send the body."""
+        end = monotonic() + wait_ms / 1000
+        self._continued = False
+        while not self._continued and (left := int((end - monotonic()) * 1000)) > 0:
+            self._recv_ms = clock.wait_ms(left, "waiting for 100 (Continue)", self.peer)
+            self._stream.set_recv_timeout(self._recv_ms)
+            answer = self._try_answer("waiting for 100 (Continue)")
+            if answer is not None:
+                return answer
+        return None
 
     def _send_rest(
         self, rest: memoryview, content: Content | None, clock: Clock
@@ -237,49 +270,89 @@ class H1Connection:
             self._stream.set_nonblocking(True)
         answer = self._send_piece(rest, watch, clock)
         if content is not None and answer is None:
-            for piece in content.pieces():
-                answer = self._send_piece(memoryview(piece), watch, clock)
-                if answer is not None:
-                    break
+            file = content.plain_file() if hasattr(self._stream, "send_file") else None
+            if file is not None and watch is not None:
+                answer = self._send_file(file, content.length or 0, watch, clock)
+            else:
+                for piece in content.pieces():
+                    answer = self._send_piece(memoryview(piece), watch, clock)
+                    if answer is not None:
+                        break
         if watch is not None:
             self._stream.set_nonblocking(False)
+        return answer
+
+    def _send_file(
+        self, file: IO[bytes], length: int, watch: select.poll, clock: Clock
+    ) -> ResponseHead | None:
+        """Send *length* bytes of a plain file as ``_send_piece`` does, but by the system alone."""
+        send: Callable[[int, int, int], int] = self._stream.send_file  # type: ignore[attr-defined]
+        position = file.tell()
+        end = position + length
+        answer = None
+
+        def send_more() -> None:
+            nonlocal position
+            count = send(file.fileno(), position, end - position)
+            if not count:
+                raise ValidationError(
+                    "body", f"ended {end - position} bytes short of its length, {length}"
+                )
+            position += count
+
+        while position < end and answer is None:
+            answer = self._send_some(send_more, watch, clock)
+        file.seek(position)
         return answer
 
     def _send_piece(
         self, view: memoryview, watch: select.poll | None, clock: Clock
     ) -> ResponseHead | None:
+        """Send *view*; the response head where it came before the end of that."""
+
+        def send_more() -> None:
+            nonlocal view
+            view = view[self._stream.write(view) :]
+
         while view:
-            limit = clock.limits.write
-            want = clock.wait_ms(limit, "sending", self.peer)
-            if watch is not None:
-                ready = watch.poll(want or None)
-                if ready and ready[0][1] & _READABLE:
-                    answer = self._try_answer()
-                    if answer is not None:
-                        return answer
-                    if not ready[0][1] & select.POLLOUT:
-                        continue
-                elif not ready:
-                    raise clock.wait_error("write", limit, want, self.peer, "sending")
-            try:
-                view = view[self._stream.write(view) :]
-            except Timeout as exc:
-                if watch is None:
-                    raise clock.wait_error("write", limit, want, self.peer, "sending") from exc
-            except (BrokenPipe, ConnectionReset) as exc:
-                return self._answer_after(exc, clock)
-            except NetworkError as exc:
-                self._fail(exc, "sending the body")
+            answer = self._send_some(send_more, watch, clock)
+            if answer is not None:
+                return answer
         return None
 
-    def _try_answer(self) -> ResponseHead | None:
-        """What has come while sending: the final head, or ``None`` where that is not complete."""
+    def _send_some(
+        self, send_more: Callable[[], None], watch: select.poll | None, clock: Clock
+    ) -> ResponseHead | None:
+        """Call *send_more* once there is room; the response head where that has come before."""
+        limit = clock.limits.write
+        want = clock.wait_ms(limit, "sending", self.peer)
+        if watch is not None:
+            ready = watch.poll(want or None)
+            if ready and ready[0][1] & _READABLE:
+                answer = self._try_answer("sending the body")
+                if answer is not None or not ready[0][1] & select.POLLOUT:
+                    return answer
+            elif not ready:
+                raise clock.wait_error("write", limit, want, self.peer, "sending")
+        try:
+            send_more()
+        except Timeout as exc:
+            if watch is None:
+                raise clock.wait_error("write", limit, want, self.peer, "sending") from exc
+        except (BrokenPipe, ConnectionReset) as exc:
+            return self._answer_after(exc, clock)
+        except NetworkError as exc:
+            self._fail(exc, "sending the body")
+        return None
+
+    def _try_answer(self, doing: str) -> ResponseHead | None:
+        """The final head, where it has come; ``None`` where it is not complete."""
         try:
             data = self._stream.read(_HEAD_READ_BYTES)
         except Timeout:
             return None
         except NetworkError as exc:
-            self._fail(exc, "sending the body")
+            self._fail(exc, doing)
         if data:
             self.answered = True
             self._decoder.receive(data)
@@ -290,8 +363,9 @@ class H1Connection:
                 assert isinstance(event, ResponseHead)
                 if event.status >= 200 or event.status == 101:
                     return event
+                self._continued = self._continued or event.status == 100
         except HttpParseError as exc:
-            raise self._protocol_error(exc, "while sending the body") from exc
+            raise self._protocol_error(exc, doing) from exc
         return None
 
     def _answer_after(self, failure: NetworkError, clock: Clock) -> ResponseHead:

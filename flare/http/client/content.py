@@ -7,17 +7,25 @@ request (RFC 9110 section 8.6, RFC 9112 section 6).
 from __future__ import annotations
 
 import io
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any, Final
 
 from flare.errors import ValidationError
 from flare.http.body import FileBody, as_body, close_source
 from flare.http.cancel import Cancel
+from flare.http.client.multipart import (
+    FilesLike,
+    MultipartBody,
+    MultipartFormBuilder,
+    encode_form,
+)
 from flare.http.proto.chunked import encode_chunk, encode_last_chunk
 from flare.http.proto.headers import HeaderMap
 
-__all__ = ["UNSET", "Content", "encode_content", "encode_pairs"]
+__all__ = ["UNSET", "Content", "awaits_continue", "encode_content", "encode_pairs"]
 
 _SLICE_BYTES = 256 * 1024
 # What goes out in the same write as the head. More than this gains nothing from it.
@@ -26,6 +34,7 @@ INLINE_BYTES = 64 * 1024
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
 _NEVER = Cancel.never()
+_PLAIN_FILES = (io.BufferedReader, io.FileIO)
 _is_length = re.compile(r"[0-9]{1,19}").fullmatch
 
 
@@ -80,6 +89,9 @@ class Content:
         """Make the body ready to be sent again; false where a stream is used up."""
         if self.source is None:
             return True
+        rewind: Callable[[], bool] | None = getattr(self.source, "rewind", None)
+        if rewind is not None:
+            return rewind()
         if self._file is None:
             return False
         self._file.seek(self._start)
@@ -98,6 +110,8 @@ class Content:
         """
         if headers:
             self._frame_as_asked(headers)
+            if not self and awaits_continue(headers):
+                raise ValidationError("Expect", "100-continue is for a request with a body")
         if self.length is None:
             return "Transfer-Encoding", "chunked"
         if self.source is not None or self.data or method in ("POST", "PUT", "PATCH"):
@@ -122,6 +136,13 @@ class Content:
                     "Content-Length", f"{announced} announced, but the body has {self.length} bytes"
                 )
             self.length = announced
+
+    def plain_file(self) -> IO[bytes] | None:
+        """The file that is the body, byte for byte what its descriptor gives; else ``None``."""
+        file = self._file
+        if file is None or self.length is None or type(file) not in _PLAIN_FILES:
+            return None
+        return file if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """The body as it goes on the wire, chunked coding included.
@@ -171,13 +192,28 @@ class Content:
                 yield view
 
 
-def encode_content(body: Any, json: Any = UNSET, data: Any = None) -> Content:
-    """The content that the arguments of a call mean; more than one of them is an error.
+def awaits_continue(headers: HeaderMap) -> bool:
+    """Whether the body is to be held back until the server wants it (RFC 9110 section 10.1.1)."""
+    return headers.get("expect").strip().lower() == "100-continue"
+
+
+def encode_content(
+    body: Any, json: Any = UNSET, data: Any = None, files: FilesLike | None = None
+) -> Content:
+    """The content that the arguments of a call mean; more than one of them is an error, but for
+    *data* and *files*.
 
     *body*: ``None`` is none; text is JSON already, as UTF-8; bytes are sent as they are without a
-    type; a dict, list, number or bool is encoded as JSON; anything else is streamed. *json*: any
-    value, ``None`` too. *data*: a mapping or pairs, form-encoded.
+    type; a dict, list, number or bool is encoded as JSON; anything else is streamed, a
+    ``MultipartFormBuilder`` with its type. *json*: any value, ``None`` too. *data*: a mapping or
+    pairs, form-encoded. *files*: see ``encode_form``, as ``multipart/form-data`` together with
+    *data*.
     """
+    if files is not None:
+        if body is not None or json is not UNSET:
+            raise ValidationError("files", "goes with data only, not with body or json")
+        form = encode_form(data, files)
+        return Content(content_type=form.content_type, source=form)
     if (body is not None) + (json is not UNSET) + (data is not None) > 1:
         raise ValidationError("body", "give only one of body, json and data")
     if json is not UNSET:
@@ -194,7 +230,11 @@ def encode_content(body: Any, json: Any = UNSET, data: Any = None) -> Content:
         return Content(bytes(body))
     if isinstance(body, (dict, list, int, float)):
         return Content(_to_json(body), _JSON)
-    return Content(source=body)
+    if isinstance(body, MultipartFormBuilder):
+        body = body.body()
+    return Content(
+        content_type=body.content_type if isinstance(body, MultipartBody) else "", source=body
+    )
 
 
 def _to_json(value: Any) -> bytes:

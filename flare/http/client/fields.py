@@ -29,6 +29,7 @@ CONTENT_FIELDS = frozenset(
         "content-language",
         "content-location",
         "transfer-encoding",
+        "expect",
     )
 )
 """What goes when a redirect drops the body."""

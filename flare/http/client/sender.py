@@ -13,7 +13,7 @@ from time import monotonic
 from flare.errors import ConnectionTimeout, NetworkError, Timeout
 from flare.http.client.auth import Auth
 from flare.http.client.connection import READ_BYTES, H1Connection
-from flare.http.client.content import Content
+from flare.http.client.content import Content, awaits_continue
 from flare.http.client.decompress import codings_to_undo, decoding_reader
 from flare.http.client.fields import CONTENT_FIELDS, CREDENTIAL_FIELDS, DefaultFields
 from flare.http.client.pool import ConnectionPool, Dial
@@ -258,12 +258,16 @@ class Reply:
 
 
 class Sender:
-    """Sends calls over the connections of *pool*. Safe from any thread."""
+    """Sends calls over the connections of *pool*. Safe from any thread.
 
-    __slots__ = ("_pool",)
+    A body that is held back until the server wants it is held back for *expect_ms* at most.
+    """
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    __slots__ = ("_expect_ms", "_pool")
+
+    def __init__(self, pool: ConnectionPool, expect_ms: int) -> None:
         self._pool = pool
+        self._expect_ms = expect_ms
 
     def send(self, call: Call, clock: Clock) -> Reply:
         """Send *call* once and wait for the response head.
@@ -275,12 +279,17 @@ class Sender:
         head, fields = call.head()
         target, content = call.target, call.content
         upgrade = call.headers is not None and "upgrade" in call.headers
+        expect_ms = 0
+        if call.headers is not None and content and awaits_continue(call.headers):
+            expect_ms = self._expect_ms
         pool = self._pool
         fresh = False
         while True:
             connection = pool.acquire(target.origin, target.peer, clock, fresh=fresh)
             try:
-                answer = connection.exchange(call.method, head, content, clock, upgrade=upgrade)
+                answer = connection.exchange(
+                    call.method, head, content, clock, upgrade=upgrade, expect_ms=expect_ms
+                )
                 return Reply(pool, connection, answer, call, fields, clock)
             except BaseException as exc:
                 pool.discard(connection)

@@ -20,7 +20,8 @@ class Stream(Protocol):
     ``read`` waits for at most *n* bytes (``b""`` is the end) and ``write`` returns how many were
     taken; both raise ``flare.Timeout`` when the time set for a wait is up, or at once in
     non-blocking mode. A stream with a descriptor is watched for an early answer while a large
-    request goes out, and for a silent end while it is kept; one without has ``fileno()`` -1.
+    request goes out, and for a silent end while it is kept; one without has ``fileno()`` -1. A
+    plain socket's may have ``send_file`` (see ``flare.net.stream``), and sends files by that.
     """
 
     def read(self, n: int, /) -> bytes: ...

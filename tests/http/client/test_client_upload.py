@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 from scripted import (
@@ -216,3 +224,142 @@ def test_an_expired_deadline_is_noticed_between_chunks():
     ):
         client.post("/", endless(), timeout_ms=80)
     assert caught.value.phase == "total"
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_a_plain_file_is_sent_from_where_it_stands(tmp_path, buffering):
+    data = hashlib.shake_128(b"seed").digest(3_000_000)
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    with (
+        ScriptedServer([answers(OK, OK)]) as server,
+        HttpClient(server.base) as client,
+        path.open("rb", buffering=buffering) as file,
+    ):
+        file.seek(10)
+        assert client.put("/", file).ok
+        assert file.tell() == len(data)
+        file.seek(len(data) - 5)
+        assert client.put("/", file).ok
+        assert file.read() == b""
+        raw = bytes(server.seen[0])
+    assert data[10:] in raw
+    assert raw.endswith(b"\r\n\r\n" + data[-5:])
+
+
+def test_a_file_that_is_more_than_its_descriptor_is_read():
+    with (
+        tempfile.TemporaryFile() as raw_file,
+        ScriptedServer([answers(OK)]) as server,
+        HttpClient(server.base) as client,
+    ):
+        with gzip.open(raw_file, "wb") as packed:
+            packed.write(b"unpacked" * 1000)
+        raw_file.seek(0)
+        with gzip.open(raw_file, "rb") as unpacked:
+            client.put("/", unpacked, headers={"Transfer-Encoding": "chunked"})
+        assert b"unpacked" * 1000 in bytes(server.seen[0])
+
+
+def test_a_plain_file_that_shrinks_ends_the_connection(tmp_path):
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(50_000_000)
+    cut = threading.Event()
+
+    def shorten():
+        assert cut.wait(5)
+        os.truncate(path, 1_000_000)
+        shortened.set()
+
+    shortened = threading.Event()
+    thread = threading.Thread(target=shorten)
+    thread.start()
+    script = [Head(), Set(cut), Wait(shortened), Eof()]
+    with (
+        ScriptedServer([script]) as server,
+        HttpClient(server.base) as client,
+        path.open("rb") as file,
+    ):
+        with pytest.raises(ValidationError, match="short"):
+            client.put("/", file)
+        assert "active=0 idle=0" in repr(client)
+    thread.join()
+
+
+def test_an_early_answer_ends_the_upload_of_a_plain_file(tmp_path):
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(500_000_000)
+    with (
+        ScriptedServer([[Head(), Body(1000), Send(TOO_LARGE), Eof()]]) as server,
+        HttpClient(server.base) as client,
+        path.open("rb") as file,
+    ):
+        assert client.put("/", file).status == 413
+        assert file.tell() < 500_000_000
+
+
+UPLOAD = """
+    import sys
+    from pathlib import Path
+    from flare.http import HttpClient
+
+    url, path, how = sys.argv[1:]
+    with HttpClient(url, timeout_ms=60_000) as client, open(path, "rb") as file:
+        if how == "file":
+            answer = client.put("/", file)
+        elif how == "read":  # not by the system alone
+            answer = client.put("/", iter(lambda: file.read(65536), b""))
+        else:
+            answer = client.put("/", files={"f": Path(path)})
+    with open("/proc/self/status") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    print(answer.status, peak)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+@pytest.mark.parametrize(("how", "size"), [("file", 1 << 30), ("read", 1 << 28), ("form", 1 << 28)])
+def test_a_sparse_gibibyte_takes_no_memory(tmp_path, how, size):
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(size)
+    taken = 0
+
+    def swallow(listener: socket.socket) -> None:
+        nonlocal taken
+        connection, _ = listener.accept()
+        buffer = bytearray(1 << 20)
+        with connection:
+            connection.settimeout(30)
+            while taken < size:
+                count = connection.recv_into(buffer)
+                if not count:
+                    return
+                taken += count
+            # The rest is a head, the size lines or the form around the file.
+            connection.settimeout(0.3)
+            try:
+                while connection.recv_into(buffer):
+                    pass
+            except TimeoutError:
+                pass
+            connection.sendall(OK)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=swallow, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(UPLOAD), url, str(path), how],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        thread.join(10)
+    assert done.returncode == 0, done.stderr
+    status, peak = done.stdout.split()
+    assert status == "200"
+    assert int(peak) < 64 * 1024
