@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     if method is None:
         method = "GET" if body is None else "POST"
     if "://" not in arguments.url:
-        raise CommandError(f"bad URL {arguments.url!r}: it must begin with http://")
+        raise CommandError(f"bad URL {arguments.url!r}: it must begin with http:// or https://")
     if sys.stdout is None:
         raise CommandError("standard output is closed")
     output = sys.stdout.buffer

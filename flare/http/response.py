@@ -15,6 +15,7 @@ from flare.http.proto.headers import HeaderMap
 if TYPE_CHECKING:
     from flare.http.proto.cookie import Cookie, CookieJar
     from flare.http.request import Request
+    from flare.tls import TlsInfo
 
 __all__ = [
     "Response",
@@ -87,6 +88,7 @@ class Response(_StatusMixin):
     """
 
     __slots__ = (
+        "_tls_info",
         "_trailers",
         "body",
         "body_stream",
@@ -109,6 +111,7 @@ class Response(_StatusMixin):
         *,
         headers: _Headers | None = None,
     ) -> None:
+        self._tls_info: TlsInfo | None
         self.status = status
         self.reason = reason
         self.body = body.encode() if isinstance(body, str) else body
@@ -127,6 +130,14 @@ class Response(_StatusMixin):
         if self._trailers is None:
             self._trailers = HeaderMap()
         return self._trailers
+
+    @property
+    def tls_info(self) -> TlsInfo | None:
+        """What TLS was agreed on, for a response that came over it; else ``None``."""
+        try:
+            return self._tls_info
+        except AttributeError:  # every response of a server, which pays nothing for it
+            return None
 
     @property
     def content(self) -> bytes:

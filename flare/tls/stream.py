@@ -396,6 +396,14 @@ class TlsStream(DuplexStream):
                 self._sending.release()
         self._under.close()
 
+    def forget(self) -> None:
+        """Close the descriptor without a word: for a forked child, whose farewell would end the
+        connection of its parent. Takes no lock. Idempotent."""
+        if isinstance(self._under, TlsStream):
+            self._under.forget()
+        else:
+            self._under.close()
+
     @property
     def closed(self) -> bool:
         """Whether ``close`` was called."""

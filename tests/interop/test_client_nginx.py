@@ -62,14 +62,14 @@ def site(need, tmp_path_factory) -> Iterator[tuple[str, Path]]:
         [program, "-p", str(directory), "-c", str(conf)], stderr=subprocess.DEVNULL
     )
     try:
-        _wait_for(port, server)
+        wait_for(port, server)
         yield f"http://127.0.0.1:{port}", directory
     finally:
         server.terminate()
         server.wait(10)
 
 
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 10
     while True:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
 
 from flare._version import __version__
 from flare.errors import ValidationError
@@ -17,19 +17,25 @@ from flare.http.client.decompress import (
     checked_limit,
     wants_decoding,
 )
+from flare.http.client.dial import Dialer
 from flare.http.client.download import HttpDownload
 from flare.http.client.fields import DefaultFields, check_method
 from flare.http.client.multipart import FilesLike
 from flare.http.client.pool import ConnectionPool
 from flare.http.client.redirect import RedirectMode, RedirectPolicy
-from flare.http.client.sender import Call, Sender, dial_with
+from flare.http.client.route import Routes
+from flare.http.client.sender import Call, Sender
 from flare.http.client.target import Params, Target, TargetResolver
 from flare.http.client.timeouts import Clock, Timeouts
+from flare.http.client.tls_settings import Cert, TlsSettings, Verify
 from flare.http.client.transport import TcpTransport, Transport
 from flare.http.decoding import accepted_codings
 from flare.http.proto.headers import HeaderMap
 from flare.http.request import Request
 from flare.http.response import Response
+
+if TYPE_CHECKING:
+    from flare.tls import TlsConfig
 
 __all__ = ["AuthLike", "BodyOptions", "CallOptions", "HeadersLike", "HttpClient", "TimeoutLike"]
 
@@ -48,6 +54,8 @@ class CallOptions(TypedDict, total=False):
     timeout_ms: int | None
     stream: bool
     follow_redirects: bool | None
+    verify: Verify | None
+    cert: Cert | None
 
 
 class BodyOptions(CallOptions, total=False):
@@ -78,6 +86,10 @@ class HttpClient:
     ``pool=False`` closes every connection after its response. Otherwise idle ones are kept,
     ``max_idle_per_host`` for an origin and ``max_idle_total`` in all (0: no cap in all), for
     ``idle_timeout_ms``. At most ``max_connections`` are open at a time (0: no cap).
+    Over https the server proves who it is, as ``verify`` says: ``True``, ``False`` for nobody
+    (which warns), or a path to the certificates to trust. ``cert`` is our own certificate: a file
+    with its key in it, or a pair of files. ``tls``, a ``TlsConfig``, says that and the rest.
+
     ``redirect_policy`` wins over ``max_redirects``. A body of more than ``max_response_bytes``
     raises ``NetworkError``. ``headers`` are sent with every request, ``transport`` makes the
     connections (see ``Transport``).
@@ -92,9 +104,12 @@ class HttpClient:
 
     def __init__(
         self,
-        base_url: str | AuthLike = "",
+        base_url: str | AuthLike | TlsConfig = "",
         auth: AuthLike | None = None,
         *,
+        tls: TlsConfig | None = None,
+        verify: Verify | None = None,
+        cert: Cert | None = None,
         max_redirects: int = 10,
         timeout_ms: int = 30_000,
         user_agent: str = f"flare/{__version__}",
@@ -116,9 +131,14 @@ class HttpClient:
         transport: Transport | None = None,
     ) -> None:
         if not isinstance(base_url, str):
-            if auth is not None:
+            if hasattr(base_url, "alpn"):  # a TlsConfig, whose class is loaded for https only
+                if tls is not None:
+                    raise TypeError("give one TlsConfig")
+                tls, base_url = cast("TlsConfig", base_url), ""
+            elif auth is not None:
                 raise TypeError("give base_url first, then auth")
-            auth, base_url = base_url, ""
+            else:
+                auth, base_url = base_url, ""
         self._resolver = TargetResolver(base_url)
         self._auth = as_auth(auth)
         self._limits = Timeouts.of(
@@ -133,8 +153,9 @@ class HttpClient:
         self._headers = HeaderMap(headers)
         self._decode_limit = checked_limit(max_decompressed_bytes) if auto_decompress else None
         self._set_defaults(keep_alive=pool)
+        self._tls = TlsSettings(tls, verify, cert)
         self._pool = ConnectionPool(
-            dial_with(transport or TcpTransport(), response_limits(max_response_bytes)),
+            Dialer(transport or TcpTransport(), response_limits(max_response_bytes)),
             max_idle_per_host=max_idle_per_host if pool else 0,
             max_idle_total=max_idle_total,
             idle_timeout_ms=idle_timeout_ms,
@@ -142,7 +163,7 @@ class HttpClient:
         )
         if expect_timeout_ms < 1:
             raise ValidationError("expect_timeout_ms", f"must be > 0, got {expect_timeout_ms}")
-        self._sender = Sender(self._pool, expect_timeout_ms)
+        self._sender = Sender(self._pool, Routes(self._tls), expect_timeout_ms)
 
     def _set_defaults(self, *, keep_alive: bool) -> None:
         self._defaults = DefaultFields(
@@ -180,6 +201,8 @@ class HttpClient:
         timeout_ms: int | None = None,
         stream: bool = False,
         follow_redirects: bool | None = None,
+        verify: Verify | None = None,
+        cert: Cert | None = None,
     ) -> Response:
         """Send a request and return the response, whatever its status.
 
@@ -194,12 +217,15 @@ class HttpClient:
         *auth* replaces the client's. *timeout* is seconds, or a pair for connect and read,
         *timeout_ms* milliseconds; ``None`` leaves the client's, 0 is no limit. *stream* returns
         an ``HttpDownload``, to be read and closed by the caller. *follow_redirects* false returns
-        a redirect as it is, true follows even where the client's policy says not to.
+        a redirect as it is, true follows even where the client's policy says not to. *verify* and
+        *cert* replace the client's.
 
         Blocks until the body has arrived (with *stream*: the head), or the timeout ends it.
         Raises ``ValidationError``, ``UrlParseError`` or ``HeaderInjectionError`` before anything
         is sent; ``CallTimeout`` or ``ConnectTimeout``, whose ``phase`` says which limit ran out;
         ``DnsError``, ``ConnectionRefused``, ``ConnectionReset``, ``BrokenPipe``;
+        ``TlsHandshakeError`` and, below it, ``CertificateExpired``,
+        ``CertificateHostnameMismatch`` and ``CertificateUntrusted``;
         ``HttpProtocolError`` for an answer that is not HTTP or incomplete; ``TooManyRedirects``,
         ``CrossOriginRedirect``; ``NetworkError``, the base of these, for the rest.
         """
@@ -208,7 +234,7 @@ class HttpClient:
             content = encode_content(body, json, data, files)
         return self._call(
             method, url, content, params, None if headers is None else HeaderMap(headers),
-            auth, timeout, timeout_ms, stream, follow_redirects,
+            auth, timeout, timeout_ms, stream, follow_redirects, verify, cert,
         )  # fmt: skip
 
     def _call(
@@ -223,6 +249,8 @@ class HttpClient:
         timeout_ms: int | None,
         stream: bool,
         follow_redirects: bool | None,
+        verify: Verify | None = None,
+        cert: Cert | None = None,
     ) -> Response:
         try:
             method = check_method(method, content)
@@ -239,6 +267,7 @@ class HttpClient:
                 self._auth_for(target, headers, auth, at_home),
                 self._defaults if at_home else self._foreign_defaults,
                 self._decode_limit if headers is None or wants_decoding(headers) else None,
+                self._tls.but(verify, cert),
             )
             policy = self._policy
             if follow_redirects is not None:
@@ -312,6 +341,8 @@ class HttpClient:
         timeout_ms: int | None = None,
         stream: bool = False,
         follow_redirects: bool | None = None,
+        verify: Verify | None = None,
+        cert: Cert | None = None,
     ) -> Response:
         """Send *request*, whose ``url`` is absolute or relative to the base; else as ``request``.
 

@@ -15,10 +15,11 @@ import errno
 import select
 from collections.abc import Callable
 from time import monotonic
-from typing import IO, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from flare.errors import BrokenPipe, ConnectionReset, NetworkError, Timeout, ValidationError
 from flare.http.client.content import INLINE_BYTES, Content
+from flare.http.client.outgoing import Outgoing
 from flare.http.client.timeouts import Clock, slack_ms
 from flare.http.client.transport import Stream
 from flare.http.errors import HttpProtocolError
@@ -28,6 +29,9 @@ from flare.http.proto.fields import FieldBlock
 from flare.http.proto.framing import UNTIL_CLOSE
 from flare.http.proto.h1_leniency import H1LeniencyConfig
 from flare.http.proto.heads import H1Limits, ResponseHead
+
+if TYPE_CHECKING:
+    from flare.tls import TlsInfo
 
 __all__ = ["READ_BYTES", "H1Connection", "response_limits"]
 
@@ -55,7 +59,8 @@ class H1Connection:
     """A connection to *peer* (``host:port``) over *stream*, which it owns.
 
     For one thread at a time. ``sent`` and ``answered`` tell, after a failure, whether any byte of
-    the request went out and any of the response came in.
+    the request went out and any of the response came in. Over TLS, *tls* is what was agreed, and
+    *on_session* is called when there may be a new session to keep.
     """
 
     __slots__ = (
@@ -63,28 +68,42 @@ class H1Connection:
         "_continued",
         "_decoder",
         "_keep_alive",
+        "_on_session",
         "_poller",
         "_recv_ms",
         "_send_ms",
         "_stream",
+        "_until_close",
         "answered",
         "closed",
         "generation",
         "idle_since",
         "peer",
         "sent",
+        "tls",
         "trailers",
         "used",
     )
 
-    def __init__(self, stream: Stream, peer: str, limits: H1Limits) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        peer: str,
+        limits: H1Limits,
+        *,
+        tls: TlsInfo | None = None,
+        on_session: Callable[[], None] | None = None,
+    ) -> None:
         self._stream = stream
+        self.tls = tls
+        self._on_session = on_session
         self._decoder = ResponseDecoder(limits)
         self._recv_ms = 0
         self._send_ms = 0
         self._complete = True
         self._continued = False
         self._keep_alive = True
+        self._until_close = False
         self._poller: select.poll | None = None
         fd = stream.fileno()
         if fd >= 0:
@@ -101,7 +120,21 @@ class H1Connection:
 
     def is_stale(self) -> bool:
         """Whether an idle connection has ended, or has bytes nobody asked for."""
-        return self._poller is not None and bool(self._poller.poll(0))
+        if self._poller is None or not self._poller.poll(0):
+            return False
+        return self.tls is None or self._has_input()
+
+    def _has_input(self) -> bool:
+        """Whether what has arrived over TLS is more than TLS's own business, such as a ticket."""
+        try:
+            self._stream.set_nonblocking(True)
+            self._stream.read(1)  # or the end
+        except Timeout:
+            self._stream.set_nonblocking(False)
+            return False
+        except NetworkError:
+            pass
+        return True
 
     @property
     def reusable(self) -> bool:
@@ -112,27 +145,28 @@ class H1Connection:
 
     def close(self) -> None:
         """Close the stream. Idempotent."""
-        self.closed = True
         try:
+            if self._on_session is not None and not self.closed:
+                self._on_session()
+            self.closed = True
             self._stream.close()
         except OSError:
             pass  # given up anyway, and no caller could do more about it
 
-    def exchange(
-        self,
-        method: str,
-        head: bytes,
-        content: Content,
-        clock: Clock,
-        *,
-        upgrade: bool = False,
-        expect_ms: int = 0,
-    ) -> ResponseHead:
+    def forget(self) -> None:
+        """Close the descriptor and leave the connection to the process that this one forked from,
+        which a TLS farewell would end."""
+        self.closed = True
+        if self.tls is None:
+            self._stream.close()
+        else:
+            self._stream.forget()  # type: ignore[attr-defined]
+
+    def exchange(self, request: Outgoing, clock: Clock) -> ResponseHead:
         """Send a request and wait for the final response head; interim ones are skipped.
 
-        *head* is the whole head; *upgrade* says that it asks for one, so that a 101 is an answer.
-        *expect_ms* above 0 holds the body back until 100 (Continue), or for that many ms; where
-        a final head comes instead, it is not sent.
+        With ``request.expect_ms`` above 0 the body is held back until 100 (Continue), or for that
+        many ms; where a final head comes instead, it is not sent.
         Blocks until then, or *clock* ends it. Raises ``CallTimeout``, ``HttpProtocolError``,
         ``ConnectionReset``, ``BrokenPipe`` or another ``NetworkError``, or whatever the source of
         the body raised; the connection is closed then.
@@ -140,23 +174,24 @@ class H1Connection:
         self.sent = self.answered = self._complete = False
         self.trailers = None
         self.used += 1
-        self._decoder.expect(method)
+        self._decoder.expect(request.method)
+        line = f"{request.method} {request.target.line} HTTP/1.1\r\n".encode("ascii")
         try:
-            answer = self._send(head, content, clock, expect_ms)
+            answer = self._send(line + request.section, request, clock)
             early = answer is not None
             if answer is None:
                 answer = self._read_head(clock)
-            if answer.status == 101 and not upgrade:
+            if answer.status == 101 and not request.upgrade:
                 raise HttpProtocolError(f"101 without being asked for, from {self.peer}")
         except BaseException:
             self.close()
             raise
+        self._until_close = answer.framing.kind == UNTIL_CLOSE
         self._keep_alive = (
-            answer.keep_alive
-            and not early
-            and answer.framing.kind != UNTIL_CLOSE
-            and answer.status != 101
+            answer.keep_alive and not early and not self._until_close and answer.status != 101
         )
+        if self._on_session is not None and self.used == 1:
+            self._on_session()  # with TLS 1.3 the tickets came before the response
         return answer
 
     def read_body(self, n: int, clock: Clock) -> bytes:
@@ -207,17 +242,37 @@ class H1Connection:
         except Timeout as exc:
             raise clock.wait_error("read", limit, want, self.peer, doing) from exc
         except NetworkError as exc:
-            self._fail(exc, doing)
+            if not self._is_unannounced_end(exc):
+                self._fail(exc, doing)
+            data = b""
         if data:
             self.answered = True
             self._decoder.receive(data)
         else:
             self._decoder.receive_eof()
 
-    def _send(
-        self, head: bytes, content: Content, clock: Clock, expect_ms: int
-    ) -> ResponseHead | None:
+    def _is_unannounced_end(self, exc: NetworkError) -> bool:
+        """Whether *exc* is a TLS connection cut off at TCP, and HTTP itself tells what is missing.
+
+        Not of a body that lasts until the end: anybody on the way can make one (RFC 9112
+        section 9.8).
+        """
+        if self.tls is None:
+            return False
+        from flare.tls.errors import TlsTruncated
+
+        if not isinstance(exc, TlsTruncated):
+            return False
+        if self._until_close and self.answered and not self._complete:
+            raise HttpProtocolError(
+                f"incomplete response from {self.peer}: the connection was cut off "
+                "(no TLS close_notify)"
+            ) from exc
+        return True
+
+    def _send(self, head: bytes, request: Outgoing, clock: Clock) -> ResponseHead | None:
         """Send the request; the response head where it came before the end of that."""
+        content, expect_ms = request.content, request.expect_ms
         small = content.source is None and len(content.data) <= INLINE_BYTES and not expect_ms
         first = head + content.data if small and content.data else head
         limit = clock.limits.write
@@ -279,6 +334,9 @@ class H1Connection:
                     if answer is not None:
                         break
         if watch is not None:
+            if self.tls is not None and answer is None:
+                # What was taken is encrypted, and a part of a record may still be here.
+                answer = self._flush(watch, clock)
             self._stream.set_nonblocking(False)
         return answer
 
@@ -320,6 +378,20 @@ class H1Connection:
                 return answer
         return None
 
+    def _flush(self, watch: select.poll, clock: Clock) -> ResponseHead | None:
+        """Send what TLS has taken and not sent yet, while watching for an answer."""
+        done = False
+
+        def send_more() -> None:
+            nonlocal done
+            self._stream.write(b"")
+            done = True
+
+        answer = None
+        while not done and answer is None:
+            answer = self._send_some(send_more, watch, clock)
+        return answer
+
     def _send_some(
         self, send_more: Callable[[], None], watch: select.poll | None, clock: Clock
     ) -> ResponseHead | None:
@@ -349,10 +421,14 @@ class H1Connection:
         """The final head, where it has come; ``None`` where it is not complete."""
         try:
             data = self._stream.read(_HEAD_READ_BYTES)
+            while self.tls is not None and self._stream.pending():  # type: ignore[attr-defined]
+                data += self._stream.read(_HEAD_READ_BYTES)  # no poll tells of these
         except Timeout:
             return None
         except NetworkError as exc:
-            self._fail(exc, doing)
+            if not self._is_unannounced_end(exc):
+                self._fail(exc, doing)
+            data = b""
         if data:
             self.answered = True
             self._decoder.receive(data)

@@ -16,7 +16,7 @@ from time import monotonic
 
 from flare.errors import NetworkError, ValidationError
 from flare.http.client.connection import H1Connection
-from flare.http.client.target import Origin
+from flare.http.client.route import Route
 from flare.http.client.timeouts import Clock
 
 __all__ = ["ConnectionPool", "Dial"]
@@ -25,7 +25,7 @@ __all__ = ["ConnectionPool", "Dial"]
 # wake it for those: a collector may run at any place, this lock's holders included.
 _ORPHAN_LOOK_SECONDS = 0.25
 
-Dial = Callable[[Origin, str, Clock], H1Connection]
+Dial = Callable[[Route, str, Clock], H1Connection]
 
 
 class ConnectionPool:
@@ -64,16 +64,16 @@ class ConnectionPool:
 
     def _begin(self) -> None:
         self._freed = threading.Condition(threading.Lock())  # guards all below
-        self._idle: dict[Origin, list[H1Connection]] = {}
+        self._idle: dict[Route, list[H1Connection]] = {}
         self._idle_count = 0
         self._active = 0
         self._waiting = 0
         self._next_sweep = 0.0
 
     def acquire(
-        self, origin: Origin, peer: str, clock: Clock, *, fresh: bool = False
+        self, route: Route, peer: str, clock: Clock, *, fresh: bool = False
     ) -> H1Connection:
-        """A connection to *origin*, kept or new (*fresh*: new in any case), to be given back by
+        """A connection on *route*, kept or new (*fresh*: new in any case), to be given back by
         ``release`` or ``discard``.
 
         Blocks while all connections are in use, and while dialling. Raises ``CallTimeout`` with
@@ -82,12 +82,12 @@ class ConnectionPool:
         while True:
             doomed: list[H1Connection] = []
             try:
-                connection = self._take(origin, peer, clock, fresh, doomed)
+                connection = self._take(route, peer, clock, fresh, doomed)
             finally:
                 for each in doomed:
                     each.close()
             if connection is None:
-                return self._dialled(origin, peer, clock)
+                return self._dialled(route, peer, clock)
             try:
                 stale = connection.is_stale()
             except BaseException:
@@ -98,7 +98,7 @@ class ConnectionPool:
             self.discard(connection)
 
     def _take(
-        self, origin: Origin, peer: str, clock: Clock, fresh: bool, doomed: list[H1Connection]
+        self, route: Route, peer: str, clock: Clock, fresh: bool, doomed: list[H1Connection]
     ) -> H1Connection | None:
         """A kept connection, or ``None`` for a slot to dial in; what to close goes to *doomed*."""
         wait_until: float | None = None
@@ -111,11 +111,11 @@ class ConnectionPool:
                 moment = monotonic()
                 if self._idle_count and moment >= self._next_sweep:
                     self._sweep(moment, doomed)
-                stack = None if fresh else self._idle.get(origin)
+                stack = None if fresh else self._idle.get(route)
                 if stack:
                     connection = stack.pop()
                     if not stack:
-                        del self._idle[origin]
+                        del self._idle[route]
                     self._idle_count -= 1
                     if not self._expired(connection, moment):
                         self._active += 1
@@ -150,17 +150,17 @@ class ConnectionPool:
         finally:
             self._waiting -= 1
 
-    def _dialled(self, origin: Origin, peer: str, clock: Clock) -> H1Connection:
+    def _dialled(self, route: Route, peer: str, clock: Clock) -> H1Connection:
         generation = self._generation
         try:
-            connection = self._dial(origin, peer, clock)
+            connection = self._dial(route, peer, clock)
         except BaseException:
             self._free_slot(generation)
             raise
         connection.generation = generation
         return connection
 
-    def release(self, origin: Origin, connection: H1Connection) -> None:
+    def release(self, route: Route, connection: H1Connection) -> None:
         """Give a connection back after an exchange: kept where it is fit and there is room."""
         if not connection.reusable:
             self.discard(connection)
@@ -175,13 +175,13 @@ class ConnectionPool:
                     doomed = connection
                 else:
                     connection.idle_since = monotonic()
-                    stack = self._idle.setdefault(origin, [])
+                    stack = self._idle.setdefault(route, [])
                     if len(stack) >= self._max_idle_per_host:
                         doomed = stack.pop(0)
                         self._idle_count -= 1
                     elif self._max_idle_total and self._idle_count >= self._max_idle_total:
                         doomed = self._pop_oldest()
-                        stack = self._idle.setdefault(origin, stack)
+                        stack = self._idle.setdefault(route, stack)
                     stack.append(connection)
                     self._idle_count += 1
                 if self._waiting:
@@ -220,26 +220,26 @@ class ConnectionPool:
     def _sweep(self, moment: float, doomed: list[H1Connection]) -> None:
         """Take out what is too old, of every origin, now and then; the lock is held."""
         self._next_sweep = moment + max(1.0, self._idle_seconds / 4)
-        for origin, stack in list(self._idle.items()):
+        for route, stack in list(self._idle.items()):
             kept = [each for each in stack if not self._expired(each, moment)]
             if len(kept) < len(stack):
                 doomed += [each for each in stack if each not in kept]
                 self._idle_count -= len(stack) - len(kept)
                 if kept:
-                    self._idle[origin] = kept
+                    self._idle[route] = kept
                 else:
-                    del self._idle[origin]
+                    del self._idle[route]
 
     def _pop_oldest(self) -> H1Connection:
         """Take out the connection that was idle longest; the lock is held, there is one."""
-        origin = min(
-            (origin for origin, stack in self._idle.items() if stack),
-            key=lambda origin: self._idle[origin][0].idle_since,
+        route = min(
+            (route for route, stack in self._idle.items() if stack),
+            key=lambda route: self._idle[route][0].idle_since,
         )
-        stack = self._idle[origin]
+        stack = self._idle[route]
         connection = stack.pop(0)
         if not stack:
-            del self._idle[origin]
+            del self._idle[route]
         self._idle_count -= 1
         return connection
 
@@ -272,7 +272,7 @@ class ConnectionPool:
         self._orphans = SimpleQueue()
         self._begin()
         for each in inherited:
-            each.close()
+            each.forget()
 
     def __repr__(self) -> str:
         active, idle, waiting = self.counts()

@@ -8,7 +8,6 @@ retries, decoding) wraps these.
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 
 from flare.errors import ConnectionTimeout, NetworkError, Timeout
 from flare.http.client.auth import Auth
@@ -16,7 +15,8 @@ from flare.http.client.connection import READ_BYTES, H1Connection
 from flare.http.client.content import Content, awaits_continue
 from flare.http.client.decompress import codings_to_undo, decoding_reader
 from flare.http.client.fields import CONTENT_FIELDS, CREDENTIAL_FIELDS, DefaultFields
-from flare.http.client.pool import ConnectionPool, Dial
+from flare.http.client.outgoing import Outgoing
+from flare.http.client.pool import ConnectionPool
 from flare.http.client.redirect import (
     REDIRECT_STATUSES,
     RedirectAction,
@@ -24,19 +24,20 @@ from flare.http.client.redirect import (
     RedirectMode,
     RedirectPolicy,
 )
-from flare.http.client.target import Origin, Target
-from flare.http.client.timeouts import Clock, ConnectTimeout
-from flare.http.client.transport import Transport
+from flare.http.client.route import Route, Routes
+from flare.http.client.target import Target
+from flare.http.client.timeouts import Clock
+from flare.http.client.tls_settings import TlsSettings
 from flare.http.errors import CrossOriginRedirect, TooManyRedirects
-from flare.http.proto.fields import EMPTY_BLOCK, FieldBlock
+from flare.http.proto.fields import EMPTY_BLOCK
 from flare.http.proto.framing import LENGTH, NO_BODY
 from flare.http.proto.headers import HeaderMap
-from flare.http.proto.heads import H1Limits, ResponseHead
+from flare.http.proto.heads import ResponseHead
 from flare.http.request import Request
 from flare.http.response import Response
 from flare.net import SocketAddr
 
-__all__ = ["Call", "Reply", "Sender", "dial_with"]
+__all__ = ["Call", "Reply", "Sender"]
 
 # RFC 9110 section 9.2.2.
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
@@ -51,10 +52,11 @@ class Call:
 
     ``auth`` is asked anew for each attempt. ``defaults`` are the client's own fields.
     ``decode_limit`` is how many bytes a coded body may decode to, 0 for any number; ``None`` leaves
-    it coded.
+    it coded. ``tls`` is how to do TLS.
     """
 
-    __slots__ = ("auth", "content", "decode_limit", "defaults", "headers", "method", "target")
+    __slots__ = ("auth", "content", "decode_limit", "defaults", "headers", "method", "target",
+                 "tls")  # fmt: skip
 
     def __init__(
         self,
@@ -64,7 +66,8 @@ class Call:
         content: Content,
         auth: Auth | None,
         defaults: DefaultFields,
-        decode_limit: int | None = None,
+        decode_limit: int | None,
+        tls: TlsSettings,
     ) -> None:
         self.method = method
         self.target = target
@@ -73,16 +76,17 @@ class Call:
         self.auth = auth
         self.defaults = defaults
         self.decode_limit = decode_limit
+        self.tls = tls
 
-    def head(self) -> tuple[bytes, FieldBlock]:
-        """The request head, and its fields."""
+    def outgoing(self) -> Outgoing:
+        """The request as it is to be sent now."""
         content = self.content
         framing = content.frame(self.method, self.headers)
         section, fields = self.defaults.compose(
             self.target, self.headers, framing, content.content_type, self.auth
         )
-        line = f"{self.method} {self.target.line} HTTP/1.1\r\n"
-        return line.encode("ascii") + section, fields
+        upgrade = self.headers is not None and "upgrade" in self.headers
+        return Outgoing(self.method, self.target, section, fields, content, upgrade=upgrade)
 
     def redirect(self, decision: RedirectDecision) -> None:
         """Become the request that *decision* wants.
@@ -117,29 +121,31 @@ class Reply:
     Ends in exactly one of ``finish`` (the body was read), ``abandon`` and ``abandon_later``.
     """
 
-    __slots__ = ("_clock", "_connection", "_decode_limit", "_pool", "elapsed_ms", "head", "history",
-                 "request", "target")  # fmt: skip
+    __slots__ = ("_clock", "_connection", "_decode_limit", "_pool", "_route", "elapsed_ms", "head",
+                 "history", "request", "target")  # fmt: skip
 
     def __init__(
         self,
         pool: ConnectionPool,
+        route: Route,
         connection: H1Connection,
         head: ResponseHead,
         call: Call,
-        fields: FieldBlock,
+        request: Outgoing,
         clock: Clock,
     ) -> None:
         self._pool = pool
+        self._route = route
         self._connection = connection
         self._clock = clock
         self._decode_limit = call.decode_limit
         self.head = head
-        self.target = call.target
+        self.target = request.target
         self.elapsed_ms = clock.elapsed_ms()
         self.history: list[Response] = []
         self.request = Request._from_wire(
-            call.method, call.target.text, "HTTP/1.1", fields, call.content.data, _NO_PEER, False,
-            None,
+            request.method, request.target.text, "HTTP/1.1", request.fields, request.content.data,
+            _NO_PEER, False, None,
         )  # fmt: skip
 
     def fill(self, response: Response) -> None:
@@ -153,6 +159,7 @@ class Reply:
         response.request = self.request
         response.history = self.history
         response.elapsed_ms = self.elapsed_ms
+        response._tls_info = self._connection.tls
 
     def has_no_body(self) -> bool:
         """Whether the head says that nothing follows it."""
@@ -246,7 +253,7 @@ class Reply:
 
     def finish(self) -> None:
         """The body was read: give the connection back."""
-        self._pool.release(self.target.origin, self._connection)
+        self._pool.release(self._route, self._connection)
 
     def abandon(self) -> None:
         """Drop the connection."""
@@ -258,15 +265,16 @@ class Reply:
 
 
 class Sender:
-    """Sends calls over the connections of *pool*. Safe from any thread.
+    """Sends calls over the connections of *pool*, by *routes*. Safe from any thread.
 
     A body that is held back until the server wants it is held back for *expect_ms* at most.
     """
 
-    __slots__ = ("_expect_ms", "_pool")
+    __slots__ = ("_expect_ms", "_pool", "_routes")
 
-    def __init__(self, pool: ConnectionPool, expect_ms: int) -> None:
+    def __init__(self, pool: ConnectionPool, routes: Routes, expect_ms: int) -> None:
         self._pool = pool
+        self._routes = routes
         self._expect_ms = expect_ms
 
     def send(self, call: Call, clock: Clock) -> Reply:
@@ -276,21 +284,16 @@ class Sender:
         had just closed, the call goes out once more on a new one: if it is idempotent or nothing
         of it was sent, and its body is still there to be sent.
         """
-        head, fields = call.head()
+        request = self._outgoing(call)
         target, content = call.target, call.content
-        upgrade = call.headers is not None and "upgrade" in call.headers
-        expect_ms = 0
-        if call.headers is not None and content and awaits_continue(call.headers):
-            expect_ms = self._expect_ms
+        route = self._routes.to(target.origin, call.tls)
         pool = self._pool
         fresh = False
         while True:
-            connection = pool.acquire(target.origin, target.peer, clock, fresh=fresh)
+            connection = pool.acquire(route, target.peer, clock, fresh=fresh)
             try:
-                answer = connection.exchange(
-                    call.method, head, content, clock, upgrade=upgrade, expect_ms=expect_ms
-                )
-                return Reply(pool, connection, answer, call, fields, clock)
+                answer = connection.exchange(request, clock)
+                return Reply(pool, route, connection, answer, call, request, clock)
             except BaseException as exc:
                 pool.discard(connection)
                 if (
@@ -303,7 +306,13 @@ class Sender:
                 ):
                     raise
             fresh = True
-            head, fields = call.head()  # the credentials of this attempt
+            request = self._outgoing(call)  # with the credentials of this attempt
+
+    def _outgoing(self, call: Call) -> Outgoing:
+        request = call.outgoing()
+        if call.headers is not None and call.content and awaits_continue(call.headers):
+            request.expect_ms = self._expect_ms
+        return request
 
     def follow(self, call: Call, clock: Clock, policy: RedirectPolicy) -> Reply:
         """``send``, and again for each redirect that *policy* follows, under the one deadline.
@@ -340,21 +349,3 @@ class Sender:
             reply = self.send(call, clock)
         reply.history = history
         return reply
-
-
-def dial_with(transport: Transport, limits: H1Limits) -> Dial:
-    """How a pool dials: by *transport*, within the call's connect timeout and deadline.
-
-    A ``ConnectionTimeout`` becomes a ``ConnectTimeout``, which names its phase.
-    """
-
-    def dial(origin: Origin, peer: str, clock: Clock) -> H1Connection:
-        wait = clock.wait_ms(clock.limits.connect, "connecting", peer)
-        deadline = monotonic() + wait / 1000 if wait else None
-        try:
-            stream = transport.connect(origin.host, origin.port, deadline)
-        except ConnectionTimeout as exc:
-            raise ConnectTimeout(peer, wait) from exc
-        return H1Connection(stream, peer, limits)
-
-    return dial

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from flare.errors import ValidationError
 from flare.http.client.auth import BasicAuth
 from flare.http.client.content import encode_pairs
 from flare.http.proto.url import Url, UrlParseError
@@ -24,7 +23,7 @@ _MEMO_URL_CHARS = 512
 
 
 class Origin(NamedTuple):
-    """What a connection is for: the key of the pool (RFC 9110 section 4.3.1)."""
+    """Whose the resources are, and who may see credentials (RFC 9110 section 4.3.1)."""
 
     scheme: str
     host: str
@@ -41,10 +40,6 @@ class Target:
     __slots__ = ("auth", "authority", "line", "origin", "peer", "text", "url")
 
     def __init__(self, url: Url) -> None:
-        if url.is_tls():
-            raise ValidationError(
-                "url", f"https is not available yet in this version of flare: {url}"
-            )
         self.url = url
         self.origin = Origin(url.scheme, url.host, url.port)
         host = f"[{url.host}]" if ":" in url.host else url.host
@@ -88,7 +83,7 @@ class TargetResolver:
         """The target of *url*, with *params* appended to its query.
 
         Raises ``UrlParseError`` for what is no URL, is relative without a base, or begins with
-        ``//``; ``ValidationError`` for ``https`` as long as there is no TLS.
+        ``//``.
         """
         if params is not None:
             url = _with_query(url, params if isinstance(params, str) else encode_pairs(params))

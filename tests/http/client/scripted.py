@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterable
@@ -45,6 +46,10 @@ class Eof:
     """Read until the client has closed its side."""
 
 
+class Goodbye:
+    """Send TLS's own end (close_notify), and read the client's."""
+
+
 class Reset:
     """Cut the connection off."""
 
@@ -63,7 +68,7 @@ class Set:
     event: threading.Event
 
 
-Step = Send | Drip | Head | Body | Whole | Eof | Reset | Wait | Set
+Step = Send | Drip | Head | Body | Whole | Eof | Goodbye | Reset | Wait | Set
 
 
 def response(body: bytes = b"", status: str = "200 OK", *fields: str) -> bytes:
@@ -84,17 +89,20 @@ def answers(*responses: bytes) -> list[Step]:
 class ScriptedServer:
     """One script for each connection, in the order they come; ``seen`` is what each one read.
 
-    A connection past the last script is closed at once, and counted.
+    A connection past the last script is closed at once, and counted. With *tls* it speaks TLS;
+    ``handshakes`` tells of each whether it resumed a session, or how it failed.
     """
 
     scripts: list[Iterable[Step]]
+    tls: ssl.SSLContext | None = None
     seen: list[bytearray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.peer = f"127.0.0.1:{self.port}"
-        self.base = f"http://{self.peer}"
+        self.base = f"http://{self.peer}" if self.tls is None else f"https://localhost:{self.port}"
+        self.handshakes: list[bool | OSError] = []
         self._threads: list[threading.Thread] = []
         self._stop = False
         self._sockets: list[socket.socket] = []
@@ -132,6 +140,16 @@ class ScriptedServer:
             thread.start()
 
     def _play(self, connection: socket.socket, number: int, script: Iterable[Step]) -> None:
+        if self.tls is not None:
+            try:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+            except OSError as exc:
+                self.handshakes.append(exc)
+                connection.close()
+                script = []
+            else:
+                self.handshakes.append(bool(connection.session_reused))
+                self._sockets.append(connection)
         reader = _Reader(connection, self.seen[number])
         with connection:
             try:
@@ -160,6 +178,8 @@ class ScriptedServer:
             case Eof():
                 while reader.more():
                     pass
+            case Goodbye():
+                connection.unwrap()
             case Reset():
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.close()

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from flare.errors import ConnectionRefused, NetworkError, ValidationError
 from flare.http.client.pool import ConnectionPool
-from flare.http.client.target import Origin
+from flare.http.client.route import Route
 from flare.http.client.timeouts import CallTimeout, Clock, Timeouts
 
-A, B, C = (Origin("http", name, 80) for name in "abc")
+A, B, C = (Route("http", name, 80, None, False) for name in "abc")
 
 
 class FakeConnection:
@@ -34,6 +34,8 @@ class FakeConnection:
     def close(self) -> None:
         self.closed = True
         self.reusable = False
+
+    forget = close
 
 
 class Network:

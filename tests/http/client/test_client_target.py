@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from flare.errors import ValidationError
 from flare.http.client.auth import BasicAuth
 from flare.http.client.target import TargetResolver
 from flare.http.proto.url import UrlParseError
@@ -93,11 +92,6 @@ def test_user_name_and_password_become_credentials_and_are_not_remembered():
     assert target.auth == BasicAuth("us@er", "p:w")
     assert "us" not in target.text + target.peer
     assert not resolver._memo
-
-
-def test_https_says_that_it_is_not_available():
-    with pytest.raises(ValidationError, match="https is not available yet"):
-        TargetResolver("").resolve("https://h/")
 
 
 def test_the_memo_is_bounded():

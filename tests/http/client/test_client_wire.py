@@ -188,7 +188,6 @@ def test_credentials_of_a_client_with_a_base_go_to_no_other_origin():
         ({"timeout": 1, "timeout_ms": 1}, ValidationError),
         ({"timeout_ms": -1}, ValidationError),
         ({"url": "//evil/"}, UrlParseError),
-        ({"url": "https://h/"}, ValidationError),
         ({"auth": "user:pass"}, TypeError),
         ({"auth": BearerAuth("a\nb")}, HeaderInjectionError),
     ],
@@ -205,7 +204,6 @@ def test_our_own_mistakes_are_told_before_anything_is_dialled(kwargs, error):
     ("arguments", "error"),
     [
         ({"base_url": "nonsense"}, UrlParseError),
-        ({"base_url": "https://h"}, ValidationError),
         ({"base_url": object()}, TypeError),
         ({"base_url": BearerAuth("t"), "auth": BearerAuth("t")}, TypeError),
         ({"transport": object()}, TypeError),

@@ -1,0 +1,87 @@
+"""From a route to a connection: the transport, then TLS, then the HTTP that was agreed on."""
+
+from __future__ import annotations
+
+import contextlib
+from time import monotonic
+
+from flare.errors import ConnectionTimeout, Timeout, ValidationError
+from flare.http.client.connection import H1Connection
+from flare.http.client.route import Route
+from flare.http.client.timeouts import Clock, ConnectTimeout
+from flare.http.client.tls_settings import HTTP_1_1, SessionCache
+from flare.http.client.transport import Stream, Transport
+from flare.http.errors import HttpProtocolError
+from flare.http.proto.heads import H1Limits
+
+__all__ = ["Dialer"]
+
+
+class Dialer:
+    """Dials for a client: by *transport*, each connection under *limits*. Safe from any thread."""
+
+    __slots__ = ("_limits", "_sessions", "_transport")
+
+    def __init__(self, transport: Transport, limits: H1Limits) -> None:
+        self._transport = transport
+        self._limits = limits
+        self._sessions = SessionCache()
+
+    def __call__(self, route: Route, peer: str, clock: Clock) -> H1Connection:
+        """A new connection on *route*, within the call's connect timeout and deadline.
+
+        Running out of it is a ``ConnectTimeout``, in whatever phase. Raises what the transport
+        raises, and for https ``TlsHandshakeError`` and its kin.
+        """
+        wait = clock.wait_ms(clock.limits.connect, "connecting", peer)
+        deadline = monotonic() + wait / 1000 if wait else None
+        try:
+            stream = self._transport.connect(route.host, route.port, deadline)
+            if route.tls is None:
+                return H1Connection(stream, peer, self._limits)
+            return self._secured(stream, route, peer, deadline)
+        except (ConnectionTimeout, Timeout) as exc:
+            raise ConnectTimeout(peer, wait) from exc
+
+    def _secured(
+        self, stream: Stream, route: Route, peer: str, deadline: float | None
+    ) -> H1Connection:
+        """The connection over *stream*, which is closed where there is none."""
+        from flare.tcp import TcpStream
+        from flare.tls import TlsStream
+
+        assert route.tls is not None
+        with contextlib.ExitStack() as undo:
+            undo.callback(stream.close)
+            if not isinstance(stream, (TcpStream, TlsStream)):
+                raise ValidationError(
+                    "transport", f"https needs a TcpStream of it, not a {type(stream).__name__}"
+                )
+            config = route.tls.config()
+            left = _left_ms(deadline)
+            undo.pop_all()  # the next line closes it
+            secured = TlsStream.connect_over_tcp(
+                stream, route.host, config, timeout_ms=left, session=self._sessions.take(route)
+            )
+            undo.callback(secured.close)
+            agreed = secured.alpn_selected()
+            if agreed not in ("", HTTP_1_1):
+                raise HttpProtocolError(f"{peer} agreed to speak {agreed!a}, which is not HTTP")
+            connection = H1Connection(
+                secured,
+                peer,
+                self._limits,
+                tls=secured.info(),
+                on_session=lambda: self._sessions.keep(route, secured),
+            )
+            undo.pop_all()
+            return connection
+
+    def forget_in_child(self) -> None:
+        """After a fork, in the child."""
+        self._sessions.forget_in_child()
+
+
+def _left_ms(deadline: float | None) -> int:
+    """What is left until *deadline* in milliseconds, at least 1; 0: no limit."""
+    return 0 if deadline is None else max(1, int((deadline - monotonic()) * 1000))

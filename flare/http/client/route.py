@@ -1,0 +1,58 @@
+"""The way to a server: its origin, the proxy before it, and the TLS it is reached with.
+
+A ``Route`` is the key of the pool: two calls share a connection only where all of it is equal, so
+that no setting of one call (``verify=False``, another certificate, another proxy's password) is
+in force for another.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flare.http.client.target import Origin
+from flare.http.client.tls_settings import TlsSettings
+
+__all__ = ["Route", "Routes"]
+
+_MAX_ROUTES = 512
+
+
+class Route(NamedTuple):
+    """Where a connection leads, and how.
+
+    ``tls`` is ``None`` for http. ``multiplexed`` says that it may turn out to be HTTP/2, which
+    many calls share.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    tls: TlsSettings | None
+    multiplexed: bool
+
+
+class Routes:
+    """Finds the route to an origin, by a client's settings. Safe from any thread."""
+
+    __slots__ = ("_known", "tls")
+
+    def __init__(self, tls: TlsSettings) -> None:
+        self.tls = tls
+        self._known: dict[Origin, Route] = {}
+
+    def to(self, origin: Origin, tls: TlsSettings) -> Route:
+        """The route to *origin* with *tls*, which matters for https alone."""
+        if tls is self.tls or origin.scheme != "https":
+            route = self._known.get(origin)
+            if route is None:
+                route = self._find(origin, tls)
+                if len(self._known) >= _MAX_ROUTES:
+                    self._known.clear()
+                self._known[origin] = route
+            return route
+        return self._find(origin, tls)
+
+    def _find(self, origin: Origin, tls: TlsSettings) -> Route:
+        if origin.scheme == "https":
+            return Route(*origin, tls, tls.offers_h2)
+        return Route(*origin, None, False)
