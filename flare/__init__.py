@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from flare.http import RequestView as RequestView
     from flare.http import Response as Response
     from flare.http import ResponsePool as ResponsePool
+    from flare.http import RetryPolicy as RetryPolicy
     from flare.http import Router as Router
     from flare.http import SameSite as SameSite
     from flare.http import ServerConfig as ServerConfig
@@ -187,8 +188,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
             ChunkSource ChunkedBody ComptimeRoute ComptimeRouter Cookie CookieJar FnHandler
             FnHandlerCT Handler HandlerInfallible HeaderInjectionError HeaderMap HeaderMapView
             HttpClient HttpError HttpParseError HttpServer HuffmanError InlineBody Method
-            MethodIntern ProxyParseError Request RequestView Response ResponsePool Router
-            SameSite ServerConfig ShutdownReport StandardHeader State StaticResponse Status
+            MethodIntern ProxyParseError Request RequestView Response ResponsePool RetryPolicy
+            Router SameSite ServerConfig ShutdownReport StandardHeader State StaticResponse Status
             StreamingResponse TooManyRedirects Url UrlParseError ValueIntern ViewHandler
             WithCancel WithRaises WithViewCancel bad_request delete drain_body get head
             huffman_decode huffman_decoded_length huffman_encode huffman_encoded_length

@@ -47,7 +47,7 @@ PRESENT: dict[str, str] = {
         ProxyParseError ViewHandler WithViewCancel RequestView parse_request_view
         StaticResponse precompute_response HuffmanError huffman_encode huffman_decode
         huffman_encoded_length huffman_decoded_length TooManyRedirects Cookie CookieJar
-        SameSite parse_cookie_header parse_set_cookie_header
+        SameSite parse_cookie_header parse_set_cookie_header RetryPolicy
     """,
 }
 
@@ -66,7 +66,7 @@ TO_COME: dict[str, str] = {
         StringSessionCodec signed_cookie_decode signed_cookie_decode_keys signed_cookie_encode
         Encoding compress_gzip compress_brotli decompress_gzip decompress_deflate
         decompress_brotli decode_content CatchPanic Compress Logger RequestId
-        negotiate_encoding Cors CorsConfig ByteRange FileServer parse_range Retry RetryPolicy
+        negotiate_encoding Cors CorsConfig ByteRange FileServer parse_range Retry
     """,
     "flare.ws": """
         ExtensionOffer ExtensionParameter parse_extensions build_permessage_deflate_offer

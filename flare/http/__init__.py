@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from flare.http.client import Auth as Auth
     from flare.http.client import BasicAuth as BasicAuth
     from flare.http.client import BearerAuth as BearerAuth
+    from flare.http.client import CallTimeout as CallTimeout
+    from flare.http.client import ChallengedAuth as ChallengedAuth
+    from flare.http.client import ClientCookieJar as ClientCookieJar
+    from flare.http.client import ConnectTimeout as ConnectTimeout
+    from flare.http.client import DigestAuth as DigestAuth
     from flare.http.client import HttpClient as HttpClient
     from flare.http.client import HttpDownload as HttpDownload
     from flare.http.client import MultipartFormBuilder as MultipartFormBuilder
@@ -117,6 +122,7 @@ if TYPE_CHECKING:
     from flare.http.response import response_from_body as response_from_body
     from flare.http.response import stream_response as stream_response
     from flare.http.response import unauthorized as unauthorized
+    from flare.http.retry import RetryPolicy as RetryPolicy
     from flare.http.router import Route as Route
     from flare.http.router import Router as Router
     from flare.http.server import HttpServer as HttpServer
@@ -135,7 +141,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.body": "Body ChunkSource ChunkedBody InlineBody drain_body",
         "flare.http.cancel": "Cancel CancelCell CancelReason",
         "flare.http.client": """
-            Auth BasicAuth BearerAuth HttpClient HttpDownload MultipartFormBuilder RedirectAction
+            Auth BasicAuth BearerAuth CallTimeout ChallengedAuth ClientCookieJar ConnectTimeout
+            DigestAuth HttpClient HttpDownload MultipartFormBuilder RedirectAction
             RedirectDecision RedirectMode RedirectPolicy delete get head options patch post put
         """,
         "flare.http.comptime_router": "ComptimeRoute ComptimeRouter",
@@ -181,6 +188,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
             not_found ok ok_json ok_json_value redirect response_from_body stream_response
             unauthorized
         """,
+        "flare.http.retry": "RetryPolicy",
         "flare.http.router": "Route Router",
         "flare.http.server": "HttpServer ServerConfig ShutdownReport",
         "flare.http.static_response": "StaticResponse precompute_response",

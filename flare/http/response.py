@@ -187,6 +187,31 @@ class Response(_StatusMixin):
                 continue
         return jar
 
+    @property
+    def links(self) -> dict[str, dict[str, str]]:
+        """The links of the ``Link`` fields (RFC 8288) by relation: each a dict with ``url``,
+        resolved against ``url`` where that is known, ``rel`` and the parameters. Of several with
+        one relation the first.
+
+        >>> Response(headers={"Link": '</p2>; rel="next"'}).links["next"]["url"]
+        '/p2'
+        """
+        from flare.http.proto.link import links_by_relation
+
+        return links_by_relation(self.headers.get_all("link"), self.url)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The body in slices."""
+        return self.iter_bytes()
+
+    def iter_lines(self) -> Iterator[str]:
+        """The body as lines of text, decoded as ``text()`` does, without their ends (CRLF, LF or
+        CR)."""
+        lines = _split_lines(self.text())
+        if not lines[-1]:
+            lines.pop()
+        return iter(lines)
+
     def iter_bytes(self, chunk_size: int = 8192) -> Iterator[bytes]:
         """The body in slices of *chunk_size* bytes; 0 or less means 8192."""
         step = chunk_size if chunk_size > 0 else 8192
@@ -243,6 +268,7 @@ class StreamingResponse(_StatusMixin, Generic[B]):
         return f"<StreamingResponse {self.status}>"
 
 
+_split_lines = re.compile(r"\r\n|\n|\r").split
 _CHARSET = re.compile(r';[ \t]*charset[ \t]*=[ \t]*"?([A-Za-z0-9_.:\-]{1,40})"?', re.IGNORECASE)
 
 

@@ -1,19 +1,22 @@
 """Credentials for a request: Basic (RFC 7617) and Bearer (RFC 6750), or whatever a program needs.
 
-An ``Auth`` is asked once for each attempt to send, so a token may change between two of them, and
-every field it sets is sent. It is never asked for another origin than the one it was meant for.
+An ``Auth`` gives what is known beforehand; a ``ChallengedAuth``, like ``DigestAuth``, answers what
+the server says in a 401. Either is asked once for each attempt to send, so a token may change
+between two of them, and every field it sets is sent. It is never asked for another origin than the
+one it was meant for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from flare.errors import ValidationError
 from flare.http.proto.headers import HeaderMap
 
-__all__ = ["Auth", "BasicAuth", "BearerAuth", "as_auth"]
+__all__ = ["Auth", "BasicAuth", "BearerAuth", "ChallengedAuth", "Signing", "as_auth"]
 
 
 @runtime_checkable
@@ -76,6 +79,33 @@ class BearerAuth:
         return "BearerAuth(token='***')"
 
 
+class Signing(NamedTuple):
+    """The request that a ``ChallengedAuth`` is asked about.
+
+    ``origin`` is ``scheme://host:port``, ``target`` the request target (path and query), ``body``
+    the whole body, or ``None`` where it is streamed.
+    """
+
+    method: str
+    origin: str
+    target: str
+    body: bytes | None
+
+
+class ChallengedAuth(ABC):
+    """An auth that answers challenges. Several threads may call it at once."""
+
+    @abstractmethod
+    def authorize(self, request: Signing, headers: HeaderMap) -> None:
+        """Set what authenticates *request* in *headers*, an empty map; nothing as long as the
+        server has not said what it wants."""
+
+    @abstractmethod
+    def challenged(self, request: Signing, challenges: Iterable[str], *, again: bool) -> bool:
+        """*request* was answered with 401 and these ``WWW-Authenticate`` values: whether to send
+        it once more. *again* says that this call was challenged before."""
+
+
 class _FunctionAuth:
     """A function in the place of an ``Auth``."""
 
@@ -85,9 +115,9 @@ class _FunctionAuth:
         self.apply = apply
 
 
-def as_auth(auth: Any) -> Auth | None:
+def as_auth(auth: Any) -> Auth | ChallengedAuth | None:
     """The ``Auth`` that *auth* means: itself, a function, or a pair of user name and password."""
-    if auth is None or isinstance(auth, Auth):
+    if auth is None or isinstance(auth, (ChallengedAuth, Auth)):
         return auth
     if isinstance(auth, tuple) and len(auth) == 2:
         return BasicAuth(*auth)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, cast
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from flare._version import __version__
-from flare.errors import ValidationError
+from flare.errors import NetworkError, ValidationError
 from flare.http.body import as_body
-from flare.http.client.auth import Auth, as_auth
+from flare.http.client.auth import Auth, ChallengedAuth, as_auth
+from flare.http.client.call import Call
 from flare.http.client.connection import response_limits
 from flare.http.client.content import UNSET, Content, encode_content
 from flare.http.client.decompress import (
@@ -19,12 +22,22 @@ from flare.http.client.decompress import (
 )
 from flare.http.client.dial import Dialer
 from flare.http.client.download import HttpDownload
+from flare.http.client.events import active_log, masked_url
 from flare.http.client.fields import DefaultFields, check_method
 from flare.http.client.multipart import FilesLike
+from flare.http.client.options import (
+    AuthLike,
+    BodyOptions,
+    CallOptions,
+    HeadersLike,
+    TimeoutLike,
+)
 from flare.http.client.pool import ConnectionPool
 from flare.http.client.redirect import RedirectMode, RedirectPolicy
+from flare.http.client.retries import Retries
 from flare.http.client.route import Routes
-from flare.http.client.sender import Call, Sender
+from flare.http.client.sender import Reply, Sender
+from flare.http.client.state import ClientState, RequestHook, ResponseHook, as_hooks
 from flare.http.client.target import Params, Target, TargetResolver
 from flare.http.client.timeouts import Clock, Timeouts
 from flare.http.client.tls_settings import Cert, TlsSettings, Verify
@@ -33,38 +46,14 @@ from flare.http.decoding import accepted_codings
 from flare.http.proto.headers import HeaderMap
 from flare.http.request import Request
 from flare.http.response import Response
+from flare.http.retry import RetryPolicy
 
 if TYPE_CHECKING:
+    from flare.http.client.cookie_jar import ClientCookieJar
+    from flare.http.client.netrc_auth import NetrcCredentials
     from flare.tls import TlsConfig
 
-__all__ = ["AuthLike", "BodyOptions", "CallOptions", "HeadersLike", "HttpClient", "TimeoutLike"]
-
-AuthLike = Auth | Callable[[HeaderMap], None] | tuple[str, str]
-HeadersLike = HeaderMap | Mapping[str, str] | Iterable[tuple[str, str]]
-TimeoutLike = float | tuple[float, float]
-
-
-class CallOptions(TypedDict, total=False):
-    """What each call may say for itself; ``HttpClient.request`` tells what each means."""
-
-    headers: HeadersLike | None
-    params: Params | None
-    auth: AuthLike | None
-    timeout: TimeoutLike | None
-    timeout_ms: int | None
-    stream: bool
-    follow_redirects: bool | None
-    verify: Verify | None
-    cert: Cert | None
-
-
-class BodyOptions(CallOptions, total=False):
-    """The same, for calls that may have a body."""
-
-    json: Any
-    data: Any
-    files: FilesLike | None
-
+__all__ = ["HttpClient"]
 
 _NO_CONTENT = Content()
 _DENY = RedirectPolicy.deny()
@@ -93,6 +82,13 @@ class HttpClient:
     ``redirect_policy`` wins over ``max_redirects``. A body of more than ``max_response_bytes``
     raises ``NetworkError``. ``headers`` are sent with every request, ``transport`` makes the
     connections (see ``Transport``).
+
+    ``cookies`` are kept and sent back unless it is false; a ``ClientCookieJar`` given is used, and
+    a mapping gives the base URL's host some to begin with. ``retry`` says what is tried again, by
+    default nothing. ``on_request`` is called with each ``Request`` before it goes out and may
+    change its headers, ``on_response`` with each ``Response``; either may be several, and what one
+    raises ends the call. ``netrc`` true looks up credentials in the user's file, or give a path;
+    every other way to give some comes first.
 
     Compressed responses are asked for and decoded as they are read unless ``auto_decompress`` is
     false; a body that decodes to more than ``max_decompressed_bytes`` (0: no limit) raises
@@ -128,6 +124,11 @@ class HttpClient:
         max_decompressed_bytes: int = MAX_DECOMPRESSED_BYTES,
         max_response_bytes: int | None = None,
         headers: HeadersLike | None = None,
+        cookies: bool | ClientCookieJar | Mapping[str, str] = True,
+        retry: RetryPolicy | None = None,
+        netrc: bool | str | os.PathLike[str] = False,
+        on_request: RequestHook | Iterable[RequestHook] | None = None,
+        on_response: ResponseHook | Iterable[ResponseHook] | None = None,
         transport: Transport | None = None,
     ) -> None:
         if not isinstance(base_url, str):
@@ -149,10 +150,15 @@ class HttpClient:
             raise ValidationError("max_response_bytes", f"must be >= 0, got {max_response_bytes}")
         if transport is not None and not isinstance(transport, Transport):
             raise TypeError(f"transport must have connect(), {type(transport).__name__} has not")
+        self._retry = _checked_retry(retry)
+        self._netrc = _read_netrc(netrc)
+        self._state = self._new_state(cookies, as_hooks(on_request), as_hooks(on_response))
+        self._closed = threading.Event()
         self._user_agent = user_agent
         self._headers = HeaderMap(headers)
+        self._keep_alive = pool
         self._decode_limit = checked_limit(max_decompressed_bytes) if auto_decompress else None
-        self._set_defaults(keep_alive=pool)
+        self._set_defaults()
         self._tls = TlsSettings(tls, verify, cert)
         self._pool = ConnectionPool(
             Dialer(transport or TcpTransport(), response_limits(max_response_bytes)),
@@ -165,14 +171,32 @@ class HttpClient:
             raise ValidationError("expect_timeout_ms", f"must be > 0, got {expect_timeout_ms}")
         self._sender = Sender(self._pool, Routes(self._tls), expect_timeout_ms)
 
-    def _set_defaults(self, *, keep_alive: bool) -> None:
+    def _new_state(
+        self,
+        cookies: bool | ClientCookieJar | Mapping[str, str],
+        on_request: tuple[RequestHook, ...],
+        on_response: tuple[ResponseHook, ...],
+    ) -> ClientState:
+        base = self._resolver.base
+        jar = None
+        if not isinstance(cookies, (bool, Mapping)):
+            jar = cookies
+            if base is not None and not jar.host:
+                jar.host, jar.port = base.url.host, base.url.port
+        state = ClientState(jar, cookies is not False, base, on_request, on_response)
+        if isinstance(cookies, Mapping):
+            state.jar().update(cookies)
+        return state
+
+    def _set_defaults(self) -> None:
         self._defaults = DefaultFields(
             self._user_agent,
             self._headers,
-            keep_alive=keep_alive,
+            keep_alive=self._keep_alive,
             accept_encoding="" if self._decode_limit is None else accepted_codings(),
         )
         self._foreign_defaults = self._defaults.without_credentials()
+        self._headers_seen = self._headers._items.copy()
 
     @classmethod
     def default(cls) -> Self:
@@ -184,6 +208,26 @@ class HttpClient:
         """What relative URLs are resolved against, without user name and password."""
         base = self._resolver.base
         return base.text if base else ""
+
+    @property
+    def headers(self) -> HeaderMap:
+        """The fields sent with every request besides the automatic ones, which they replace.
+        Change them as you like, but not while another thread makes a call."""
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: HeadersLike) -> None:
+        self._headers = HeaderMap(headers)
+
+    @property
+    def cookies(self) -> ClientCookieJar:
+        """The cookies kept so far; to be looked at and changed from any thread."""
+        return self._state.jar()
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed.is_set()
 
     def request(
         self,
@@ -197,8 +241,10 @@ class HttpClient:
         data: Any = None,
         files: FilesLike | None = None,
         auth: AuthLike | None = None,
+        cookies: Mapping[str, str] | None = None,
         timeout: TimeoutLike | None = None,
         timeout_ms: int | None = None,
+        retry: RetryPolicy | None = None,
         stream: bool = False,
         follow_redirects: bool | None = None,
         verify: Verify | None = None,
@@ -214,8 +260,10 @@ class HttpClient:
         a ``Path``, an open binary file, bytes, or a tuple of filename, one of these, and perhaps a
         type and more headers. *params* are appended to the query.
 
-        *auth* replaces the client's. *timeout* is seconds, or a pair for connect and read,
-        *timeout_ms* milliseconds; ``None`` leaves the client's, 0 is no limit. *stream* returns
+        *auth* replaces the client's. *cookies* go along to this origin, before those kept; a
+        ``Cookie`` field among *headers* in place of those. *timeout* is seconds, or a pair for
+        connect and read, *timeout_ms* milliseconds; ``None`` leaves the client's, 0 is no limit.
+        *retry* replaces the client's policy; all attempts share the one deadline. *stream* returns
         an ``HttpDownload``, to be read and closed by the caller. *follow_redirects* false returns
         a redirect as it is, true follows even where the client's policy says not to. *verify* and
         *cert* replace the client's.
@@ -234,7 +282,7 @@ class HttpClient:
             content = encode_content(body, json, data, files)
         return self._call(
             method, url, content, params, None if headers is None else HeaderMap(headers),
-            auth, timeout, timeout_ms, stream, follow_redirects, verify, cert,
+            auth, cookies, timeout, timeout_ms, retry, stream, follow_redirects, verify, cert,
         )  # fmt: skip
 
     def _call(
@@ -245,12 +293,14 @@ class HttpClient:
         params: Params | None,
         headers: HeaderMap | None,
         auth: AuthLike | None,
+        cookies: Mapping[str, str] | None,
         timeout: TimeoutLike | None,
         timeout_ms: int | None,
+        retry: RetryPolicy | None,
         stream: bool,
         follow_redirects: bool | None,
-        verify: Verify | None = None,
-        cert: Cert | None = None,
+        verify: Verify | None,
+        cert: Cert | None,
     ) -> Response:
         try:
             method = check_method(method, content)
@@ -258,6 +308,8 @@ class HttpClient:
             limits = self._limits
             if timeout is not None or timeout_ms is not None:
                 limits = limits.for_call(timeout, timeout_ms)
+            if self._headers._items != self._headers_seen:
+                self._set_defaults()
             at_home = self._is_home(target)
             call = Call(
                 method,
@@ -266,20 +318,66 @@ class HttpClient:
                 content,
                 self._auth_for(target, headers, auth, at_home),
                 self._defaults if at_home else self._foreign_defaults,
+                self._state,
+                None if cookies is None else _checked_cookies(cookies, headers),
                 self._decode_limit if headers is None or wants_decoding(headers) else None,
                 self._tls.but(verify, cert),
             )
             policy = self._policy
             if follow_redirects is not None:
                 policy = self._policy_for(follow_redirects)
-            reply = self._sender.follow(call, Clock(limits), policy)
+            clock = Clock(limits)
+            if retry is None:
+                retry = self._retry
+            if retry is None:
+                reply = self._sender.follow(call, clock, policy)
+                return self._response(reply, stream)
+            retries = Retries(_checked_retry(retry), method, content, clock)
+            return self._with_retries(call, clock, policy, retries, stream)
         finally:
             if content.source is not None:
                 content.close()
-        if not stream:
-            return reply.buffered()
-        reply.lift_total()
-        return HttpDownload(reply)
+
+    def _response(self, reply: Reply, stream: bool) -> Response:
+        if stream:
+            reply.lift_total()
+            response: Response = HttpDownload(reply)
+        else:
+            response = reply.buffered()
+        if self._state.on_response:
+            try:
+                self._state.answered(response)
+            except BaseException:
+                response.close()
+                raise
+        return response
+
+    def _with_retries(
+        self, call: Call, clock: Clock, policy: RedirectPolicy, retries: Retries, stream: bool
+    ) -> Response:
+        """The response of the first attempt that needs no other; what it raises is raised."""
+        while True:
+            attempt = call.copy()
+            try:
+                reply = self._sender.follow(attempt, clock, policy)
+                wait = retries.wait_after_answer(reply.head)
+                if wait is None:
+                    return self._response(reply, stream)
+                failure: object = reply.head.status
+                self._state.answered(reply.drained())
+            except NetworkError as exc:
+                wait = retries.wait_after_error(exc, connected=attempt.connected)
+                if wait is None or self._closed.is_set():
+                    raise
+                failure = exc
+            log = active_log()
+            if log is not None:
+                log.debug(
+                    "%s %s: attempt %d in %.0f ms, after %s", call.method,
+                    masked_url(call.target.text), retries.attempt, wait * 1000, failure,
+                )  # fmt: skip
+            if wait and self._closed.wait(wait):
+                raise NetworkError("this HttpClient is closed")
 
     def _is_home(self, target: Target) -> bool:
         base = self._resolver.base
@@ -287,8 +385,9 @@ class HttpClient:
 
     def _auth_for(
         self, target: Target, headers: HeaderMap | None, auth: AuthLike | None, at_home: bool
-    ) -> Auth | None:
-        """The call's own credentials, or a field among *headers*, or the client's, or the URL's."""
+    ) -> Auth | ChallengedAuth | None:
+        """The call's own credentials, or a field among *headers*, or the client's, or the URL's,
+        or the user's file's."""
         if auth is not None:
             return as_auth(auth)
         if headers is not None and "authorization" in headers:
@@ -296,7 +395,11 @@ class HttpClient:
         if self._auth is not None and at_home:
             return self._auth
         if target.auth is None and at_home and self._resolver.base is not None:
-            return self._resolver.base.auth
+            base_auth = self._resolver.base.auth
+            if base_auth is not None:
+                return base_auth
+        if target.auth is None and self._netrc is not None:
+            return self._netrc.find(target.origin.host)
         return target.auth
 
     def _policy_for(self, follow_redirects: bool) -> RedirectPolicy:
@@ -337,8 +440,10 @@ class HttpClient:
         request: Request,
         *,
         auth: AuthLike | None = None,
+        cookies: Mapping[str, str] | None = None,
         timeout: TimeoutLike | None = None,
         timeout_ms: int | None = None,
+        retry: RetryPolicy | None = None,
         stream: bool = False,
         follow_redirects: bool | None = None,
         verify: Verify | None = None,
@@ -350,7 +455,8 @@ class HttpClient:
         """
         return self._call(
             request.method, request.url, Content(bytes(request.body)), None,
-            request.headers.copy(), auth, timeout, timeout_ms, stream, follow_redirects,
+            request.headers.copy(), auth, cookies, timeout, timeout_ms, retry, stream,
+            follow_redirects, verify, cert,
         )  # fmt: skip
 
     def send_chunked(
@@ -387,8 +493,25 @@ class HttpClient:
     ) -> Self:
         """Keep connections with these limits, as the constructor's; returns the client."""
         self._pool.configure(max_idle_per_host, max_idle_total, idle_timeout_ms)
-        self._set_defaults(keep_alive=True)
+        self._keep_alive = True
+        self._set_defaults()
         return self
+
+    def with_cookies(self) -> Self:
+        """Keep cookies from now on, also where the constructor was told not to; returns the
+        client."""
+        self._state.keeps_cookies = True
+        return self
+
+    def with_retry(self, policy: RetryPolicy | None = None) -> Self:
+        """Try again by *policy*, or ``RetryPolicy()``, from now on; returns the client."""
+        self._retry = RetryPolicy() if policy is None else _checked_retry(policy)
+        return self
+
+    def cookie_header(self, url: str = "") -> str:
+        """The ``Cookie`` field that a GET of *url* would get now, the base URL's without one."""
+        target = self._resolver.resolve(url)
+        return self._state.jar().header_for(target.url) if self._state.keeps_cookies else ""
 
     def with_max_decompressed_bytes(self, max_bytes: int) -> Self:
         """Decode at most so many bytes a body from now on, 0 for any number; returns the client."""
@@ -406,7 +529,9 @@ class HttpClient:
         return self._pool.idle_count()
 
     def close(self) -> None:
-        """Close the idle connections; calls under way, downloads too, may end. Idempotent."""
+        """Close the idle connections; calls under way, downloads too, may end, but for those that
+        wait for another attempt. Idempotent."""
+        self._closed.set()
         self._pool.close()
 
     def __enter__(self) -> Self:
@@ -425,3 +550,30 @@ class HttpClient:
         active, idle, waiting = self._pool.counts()
         base = f" {self.base_url}" if self.base_url else ""
         return f"<HttpClient{base} active={active} idle={idle} waiting={waiting}>"
+
+
+def _checked_retry(retry: RetryPolicy | None) -> Any:
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
+    return retry
+
+
+def _checked_cookies(
+    cookies: Mapping[str, str], headers: HeaderMap | None
+) -> dict[str, str] | None:
+    """The cookies of one call. Raises as ``Cookie.to_request_pair`` does."""
+    if headers is not None and "cookie" in headers:
+        raise ValidationError("cookies", "give them, or a Cookie field, not both")
+    from flare.http.proto.cookie import Cookie
+
+    for name, value in cookies.items():
+        Cookie(name, value).to_request_pair()
+    return dict(cookies) or None
+
+
+def _read_netrc(netrc: bool | str | os.PathLike[str]) -> NetrcCredentials | None:
+    if netrc is False:
+        return None
+    from flare.http.client.netrc_auth import NetrcCredentials
+
+    return NetrcCredentials(None if netrc is True else netrc)

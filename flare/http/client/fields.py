@@ -9,14 +9,19 @@ import re
 from collections.abc import Iterable
 
 from flare.errors import ValidationError
-from flare.http.client.auth import Auth
 from flare.http.client.content import Content
 from flare.http.client.target import Target
 from flare.http.proto.encoder import field_line
 from flare.http.proto.fields import FieldBlock, Item
 from flare.http.proto.headers import HeaderMap
 
-__all__ = ["CONTENT_FIELDS", "CREDENTIAL_FIELDS", "DefaultFields", "check_method"]
+__all__ = [
+    "CONTENT_FIELDS",
+    "CREDENTIAL_FIELDS",
+    "DefaultFields",
+    "changed_section",
+    "check_method",
+]
 
 CREDENTIAL_FIELDS = frozenset(("authorization", "cookie", "proxy-authorization"))
 """What the caller says that must not leave its origin."""
@@ -113,21 +118,23 @@ class DefaultFields:
         headers: HeaderMap | None,
         framing: tuple[str, str] | None,
         content_type: str,
-        auth: Auth | None,
+        proof: HeaderMap | None = None,
+        cookies: str = "",
     ) -> tuple[bytes, FieldBlock]:
-        """The section of a request: Host, the client's, *auth*'s, the caller's, the content's."""
-        if headers is None and framing is None and auth is None:
+        """The section of a request: Host, the client's, the caller's, *proof* of who asks,
+        *cookies* unless there are some already, the content's."""
+        if headers is None and framing is None and not proof and not cookies:
             return self.for_host(target.authority)
         asked = [item for item in _items(headers) if item[0] not in _FRAMING] if headers else []
         items = _replaced((("host", "Host", target.authority), *self.items), asked)
         if headers is not None and "range" in headers and "accept-encoding" not in headers:
             # A part of a coded body could not be decoded.
             items = tuple(item for item in items if item[0] != "accept-encoding")
-        if auth is not None:
-            proof = HeaderMap()
-            auth.apply(proof)
+        if proof:
             items = _replaced(items, _items(proof))
         _check_host(items)
+        if cookies and not any(item[0] == "cookie" for item in items):
+            items = (*items, ("cookie", "Cookie", cookies))
         last = HeaderMap()
         if content_type and not any(item[0] == "content-type" for item in items):
             last.append("Content-Type", content_type)
@@ -156,6 +163,18 @@ def _check_host(items: Iterable[Item]) -> None:
     hosts = [item[2] for item in items if item[0] == "host"]
     if len(hosts) != 1 or not _valid_host(hosts[0]):
         raise ValidationError("Host", "must be one host, with or without a port")
+
+
+def changed_section(items: tuple[Item, ...], by: tuple[Item, ...]) -> tuple[bytes, FieldBlock]:
+    """The section *items* after a hook made *by* of it: Host stays first, and framing as it was.
+
+    Raises ``ValidationError`` for a Host that is none.
+    """
+    _check_host(by)
+    framing = tuple(item for item in items if item[0] in _FRAMING)
+    hosts = tuple(item for item in by if item[0] == "host")
+    rest = tuple(item for item in by if item[0] != "host" and item[0] not in _FRAMING)
+    return encode_section((*hosts, *rest, *framing))
 
 
 def encode_section(items: tuple[Item, ...]) -> tuple[bytes, FieldBlock]:

@@ -20,6 +20,7 @@ __all__ = [
     "RedirectMode",
     "RedirectPolicy",
     "same_origin",
+    "same_site",
 ]
 
 REDIRECT_STATUSES = frozenset((301, 302, 303, 307, 308))
@@ -124,6 +125,22 @@ class RedirectPolicy:
 def same_origin(one: Url, other: Url) -> bool:
     """Whether both have the same scheme, host and port (RFC 9110 section 4.3.1)."""
     return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
+
+
+def same_site(one: Url, other: Url) -> bool:
+    """Whether both have the same scheme and belong to the same registered domain (6265bis section
+    5.2). Ports do not matter."""
+    if one.scheme != other.scheme:
+        return False
+    if one.host == other.host:
+        return True
+    from flare.http.proto.cookie_rules import canonical_host, is_address
+    from flare.http.proto.public_suffix import registrable_domain
+
+    here, there = canonical_host(one.host), canonical_host(other.host)
+    if is_address(here) or is_address(there):
+        return here == there
+    return registrable_domain(here) == registrable_domain(there)
 
 
 def _as_utf8(location: str) -> str:

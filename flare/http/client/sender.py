@@ -10,24 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flare.errors import ConnectionTimeout, NetworkError, Timeout
-from flare.http.client.auth import Auth
+from flare.http.client.call import NO_PEER, Call
 from flare.http.client.connection import READ_BYTES, H1Connection
-from flare.http.client.content import Content, awaits_continue
+from flare.http.client.content import awaits_continue
 from flare.http.client.decompress import codings_to_undo, decoding_reader
-from flare.http.client.fields import CONTENT_FIELDS, CREDENTIAL_FIELDS, DefaultFields
+from flare.http.client.events import active_log, masked_fields, masked_url
 from flare.http.client.outgoing import Outgoing
 from flare.http.client.pool import ConnectionPool
 from flare.http.client.redirect import (
     REDIRECT_STATUSES,
     RedirectAction,
-    RedirectDecision,
     RedirectMode,
     RedirectPolicy,
 )
 from flare.http.client.route import Route, Routes
-from flare.http.client.target import Target
 from flare.http.client.timeouts import Clock
-from flare.http.client.tls_settings import TlsSettings
 from flare.http.errors import CrossOriginRedirect, TooManyRedirects
 from flare.http.proto.fields import EMPTY_BLOCK
 from flare.http.proto.framing import LENGTH, NO_BODY
@@ -35,84 +32,12 @@ from flare.http.proto.headers import HeaderMap
 from flare.http.proto.heads import ResponseHead
 from flare.http.request import Request
 from flare.http.response import Response
-from flare.net import SocketAddr
+from flare.http.retry import IDEMPOTENT_METHODS
 
-__all__ = ["Call", "Reply", "Sender"]
+__all__ = ["Reply", "Sender"]
 
-# RFC 9110 section 9.2.2.
-IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 # The most that is read of the body of a redirect so that its connection can be kept.
 MAX_REDIRECT_BODY = 64 * 1024
-
-_NO_PEER = SocketAddr.localhost(0)
-
-
-class Call:
-    """What is to be sent, as it stands after the redirects so far.
-
-    ``auth`` is asked anew for each attempt. ``defaults`` are the client's own fields.
-    ``decode_limit`` is how many bytes a coded body may decode to, 0 for any number; ``None`` leaves
-    it coded. ``tls`` is how to do TLS.
-    """
-
-    __slots__ = ("auth", "content", "decode_limit", "defaults", "headers", "method", "target",
-                 "tls")  # fmt: skip
-
-    def __init__(
-        self,
-        method: str,
-        target: Target,
-        headers: HeaderMap | None,
-        content: Content,
-        auth: Auth | None,
-        defaults: DefaultFields,
-        decode_limit: int | None,
-        tls: TlsSettings,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.content = content
-        self.auth = auth
-        self.defaults = defaults
-        self.decode_limit = decode_limit
-        self.tls = tls
-
-    def outgoing(self) -> Outgoing:
-        """The request as it is to be sent now."""
-        content = self.content
-        framing = content.frame(self.method, self.headers)
-        section, fields = self.defaults.compose(
-            self.target, self.headers, framing, content.content_type, self.auth
-        )
-        upgrade = self.headers is not None and "upgrade" in self.headers
-        return Outgoing(self.method, self.target, section, fields, content, upgrade=upgrade)
-
-    def redirect(self, decision: RedirectDecision) -> None:
-        """Become the request that *decision* wants.
-
-        Credentials are dropped for good where it leaves the origin: coming back does not restore
-        them. Raises ``NetworkError`` where a streamed body would be needed a second time.
-        """
-        target = Target.parse(decision.next_url)
-        if decision.next_body_dropped:
-            self.content = Content()
-        elif not self.content.rewind():
-            raise NetworkError(
-                f"redirected to {target.text}, but the streamed body cannot be sent again"
-            )
-        unwanted = CONTENT_FIELDS if decision.next_body_dropped else frozenset()
-        if not decision.forward_authorization:
-            unwanted |= CREDENTIAL_FIELDS | {"host"}
-            self.auth = None
-            self.defaults = self.defaults.without_credentials()
-        if self.headers is not None:
-            headers = self.headers.copy()
-            for name in unwanted:
-                headers.remove(name)
-            self.headers = headers or None
-        self.method = decision.next_method
-        self.target = target
 
 
 class Reply:
@@ -145,7 +70,7 @@ class Reply:
         self.history: list[Response] = []
         self.request = Request._from_wire(
             request.method, request.target.text, "HTTP/1.1", request.fields, request.content.data,
-            _NO_PEER, False, None,
+            NO_PEER, False, None,
         )  # fmt: skip
 
     def fill(self, response: Response) -> None:
@@ -289,11 +214,19 @@ class Sender:
         route = self._routes.to(target.origin, call.tls)
         pool = self._pool
         fresh = False
+        log = active_log()
         while True:
+            call.connected = False
             connection = pool.acquire(route, target.peer, clock, fresh=fresh)
+            call.connected = True
+            if log is not None:
+                log.debug(
+                    "%s %s on a %s connection: %s", call.method, masked_url(target.text),
+                    "kept" if connection.used else "new", masked_fields(request.fields),
+                )  # fmt: skip
             try:
                 answer = connection.exchange(request, clock)
-                return Reply(pool, route, connection, answer, call, request, clock)
+                reply = Reply(pool, route, connection, answer, call, request, clock)
             except BaseException as exc:
                 pool.discard(connection)
                 if (
@@ -301,10 +234,21 @@ class Sender:
                     or connection.answered
                     or not isinstance(exc, NetworkError)
                     or isinstance(exc, TimeoutError)
-                    or (connection.sent and call.method not in IDEMPOTENT)
+                    or (connection.sent and call.method not in IDEMPOTENT_METHODS)
                     or (connection.sent and not content.rewind())
                 ):
+                    if log is not None:
+                        log.debug("%s %s failed: %s", call.method, masked_url(target.text), exc)
                     raise
+            else:
+                if log is not None:
+                    log.debug(
+                        "%s %s answered %d in %.1f ms: %s", call.method, masked_url(target.text),
+                        answer.status, reply.elapsed_ms, masked_fields(answer.fields),
+                    )  # fmt: skip
+                if answer.fields.secret:  # as fields with cookies are
+                    call.state.keep(target, answer.fields)
+                return reply
             fresh = True
             request = self._outgoing(call)  # with the credentials of this attempt
 
@@ -315,37 +259,52 @@ class Sender:
         return request
 
     def follow(self, call: Call, clock: Clock, policy: RedirectPolicy) -> Reply:
-        """``send``, and again for each redirect that *policy* follows, under the one deadline.
+        """``send``, and again for each redirect that *policy* follows and each challenge that the
+        call's auth answers, under the one deadline.
 
         Raises ``TooManyRedirects``, ``CrossOriginRedirect``, and ``UrlParseError`` for a
         ``Location`` that is no URL to follow, besides what ``send`` raises.
         """
         reply = self.send(call, clock)
-        if reply.head.status not in REDIRECT_STATUSES or policy.mode == RedirectMode.DENY:
+        status = reply.head.status
+        if status not in REDIRECT_STATUSES and status != 401:
             return reply
         history: list[Response] = []
-        while reply.head.status in REDIRECT_STATUSES:
-            location = reply.head.fields.get("location")
-            if not location:
-                break
+        hops = 0
+        while True:
             try:
-                decision = policy.decide(
-                    call.target.url, call.method, reply.head.status, location, len(history)
-                )
-                if decision.action is RedirectAction.STOP:
-                    raise TooManyRedirects(call.target.text, len(history))
-                if decision.action is RedirectAction.REJECT:
-                    raise CrossOriginRedirect(
-                        reply.head.status,
-                        f"redirect to another origin, {decision.next_url}",
-                        call.target.text,
-                    )
-                call.redirect(decision)
+                if reply.head.status == 401:
+                    if not call.challenged(reply.head):
+                        break
+                elif self._redirected(call, reply, policy, hops):
+                    hops += 1
+                else:
+                    break
             except BaseException:
                 reply.abandon()
                 raise
             reply.history = list(history)
-            history.append(reply.drained())
+            earlier = reply.drained()
+            history.append(earlier)
+            call.state.answered(earlier)
             reply = self.send(call, clock)
         reply.history = history
         return reply
+
+    def _redirected(self, call: Call, reply: Reply, policy: RedirectPolicy, hops: int) -> bool:
+        """Whether *reply* is a redirect to follow; then *call* has become the next request."""
+        status = reply.head.status
+        if status not in REDIRECT_STATUSES or policy.mode == RedirectMode.DENY:
+            return False
+        location = reply.head.fields.get("location")
+        if not location:
+            return False
+        decision = policy.decide(call.target.url, call.method, status, location, hops)
+        if decision.action is RedirectAction.STOP:
+            raise TooManyRedirects(call.target.text, hops)
+        if decision.action is RedirectAction.REJECT:
+            raise CrossOriginRedirect(
+                status, f"redirect to another origin, {decision.next_url}", call.target.text
+            )
+        call.redirect(decision)
+        return True

@@ -98,12 +98,13 @@ class Timeouts:
         )
 
     def for_call(
-        self, timeout: float | tuple[float, float] | None, timeout_ms: int | None
+        self, timeout: float | tuple[float | None, float | None] | None, timeout_ms: int | None
     ) -> Timeouts:
         """The limits of a call that asks for other ones.
 
         A number of seconds, or *timeout_ms*, replaces every limit. A pair of seconds replaces
-        those of connect and read; the total is raised to their sum if it is less.
+        those of connect and read, ``None`` in it leaves one; the total is raised to their sum if
+        it is less.
         """
         if timeout is None:
             return self if timeout_ms is None else Timeouts.of(timeout_ms)
@@ -113,7 +114,8 @@ class Timeouts:
             return Timeouts.of(_to_ms(timeout))
         if len(timeout) != 2:
             raise ValidationError("timeout", "a tuple must be (connect, read), in seconds")
-        connect, read = _to_ms(timeout[0]), _to_ms(timeout[1])
+        connect = self.connect if timeout[0] is None else _to_ms(timeout[0])
+        read = self.read if timeout[1] is None else _to_ms(timeout[1])
         total = max(self.total, connect + read) if self.total and connect and read else 0
         return Timeouts(total, connect, read, self.write, self.pool)
 

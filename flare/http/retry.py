@@ -1,0 +1,97 @@
+"""When a failed exchange is tried again, and after how long: a value, and no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flare.errors import ValidationError
+
+__all__ = ["IDEMPOTENT_METHODS", "RETRY_STATUSES", "RetryPolicy", "retry_after_ms"]
+
+IDEMPOTENT_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
+"""RFC 9110 section 9.2.2."""
+
+RETRY_STATUSES = frozenset((429, *range(500, 600))) - {501, 505}
+"""What may be better next time: 429 and every 5xx but two that say "never"."""
+
+# The statuses whose Retry-After says when to come again (RFC 9110 section 10.2.3, RFC 6585).
+_WAITING_STATUSES = frozenset((413, 429, 503))
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Up to ``max_attempts`` in all, the first one included; 1 or less is one.
+
+    Retried are failures to connect, failures behind that (a reset, a silence, an answer cut
+    short), and the ``statuses``; ``connect``, ``read`` and ``status`` bound how often for each
+    kind, ``None``: as often as ``max_attempts`` allows, 0: never. Only idempotent methods are,
+    unless ``retry_only_idempotent`` is false: then a POST may take effect twice.
+
+    Before attempt *n* comes a random wait of 0 to ``initial_backoff_ms`` times
+    ``backoff_multiplier`` to the power of *n* - 2 ("full jitter"), at most ``max_backoff_ms``. With
+    the default, 0, there is none. A ``Retry-After`` of the server takes its place, cut to
+    ``max_backoff_ms`` too; ``respect_retry_after`` false ignores it. ``max_backoff_ms`` of 0 is no
+    cap but the deadline of the call.
+    """
+
+    max_attempts: int = 3
+    retry_only_idempotent: bool = True
+    initial_backoff_ms: int = 0
+    backoff_multiplier: int = 2
+    max_backoff_ms: int = 2000
+    connect: int | None = None
+    read: int | None = None
+    status: int | None = None
+    statuses: frozenset[int] = RETRY_STATUSES
+    respect_retry_after: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "read", "status"):
+            count = getattr(self, name)
+            if count is not None and count < 0:
+                raise ValidationError(name, f"must be >= 0 or None, got {count}")
+        object.__setattr__(self, "statuses", frozenset(self.statuses))
+
+    def allows(self, method: str) -> bool:
+        """Whether a request of *method* may be sent again at all."""
+        return not self.retry_only_idempotent or method in IDEMPOTENT_METHODS
+
+    def backoff_ms(self, attempt: int) -> float:
+        """A random wait before *attempt*, the second being 2."""
+        top = self.max_backoff_ms_before(attempt)
+        if top <= 0:
+            return 0.0
+        from random import uniform  # which takes longer to import than the whole client
+
+        return uniform(0, top)
+
+    def max_backoff_ms_before(self, attempt: int) -> float:
+        """The longest ``backoff_ms`` before *attempt*."""
+        if self.initial_backoff_ms <= 0:
+            return 0.0
+        # A float past its range is an OverflowError; that far the cap has long been reached.
+        power = min(max(0, attempt - 2), 64)
+        top = float(self.initial_backoff_ms) * float(self.backoff_multiplier) ** power
+        return min(top, self.max_backoff_ms) if self.max_backoff_ms > 0 else top
+
+    def wait_ms(self, attempt: int, status: int, retry_after: str, now: float) -> float:
+        """The wait before *attempt* where the last one was answered with *status*.
+
+        *retry_after* is the field's value, ``""`` for none; *now* is seconds since 1970.
+        """
+        if self.respect_retry_after and retry_after and status in _WAITING_STATUSES:
+            asked = retry_after_ms(retry_after, now)
+            if asked is not None:
+                return min(asked, self.max_backoff_ms) if self.max_backoff_ms > 0 else asked
+        return self.backoff_ms(attempt)
+
+
+def retry_after_ms(value: str, now: float) -> float | None:
+    """What a ``Retry-After`` field means (RFC 9110 section 10.2.3): seconds, or a date; 0 for one
+    that has passed, ``None`` where it is neither."""
+    if value.isascii() and value.isdigit():
+        return int(value[:12]) * 1000.0
+    from flare.http.proto.dates import parse_http_date
+
+    date = parse_http_date(value)
+    return None if date is None else max(0.0, (date - now) * 1000)
