@@ -55,8 +55,33 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("app", metavar="module:handler", help="where the handler is")
-    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
-    parser.add_argument("--port", type=int, default=8000, help="default: %(default)s; 0 picks one")
+    parser.add_argument("--host", help="default: 127.0.0.1")
+    parser.add_argument("--port", type=int, help="default: 8000; 0 picks one")
+    parser.add_argument(
+        "--bind",
+        action="append",
+        default=[],
+        metavar="WHERE",
+        help="HOST:PORT, unix:PATH, or fd://N for an inherited listening socket; repeatable",
+    )
+    parser.add_argument(
+        "--socket-mode", metavar="MODE", help="permissions of Unix sockets, such as 660"
+    )
+    parser.add_argument(
+        "--trusted-proxies",
+        default="",
+        metavar="LIST",
+        help="proxies to believe about clients: addresses, networks and 'unix', with commas",
+    )
+    parser.add_argument(
+        "--forwarded-headers",
+        default="x-forwarded-for,x-forwarded-proto",
+        metavar="LIST",
+        help="the fields that these proxies set; default: %(default)s",
+    )
+    parser.add_argument(
+        "--proxy-protocol", action="store_true", help="they begin with a PROXY header"
+    )
     parser.add_argument(
         "--workers", type=int, default=1, help="event loops; default: %(default)s, in this process"
     )
@@ -89,7 +114,6 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reload", action="store_true", help="start anew when a .py file changes")
     parser.add_argument("--access-log", action="store_true", help="a line a request on stdout")
-    parser.add_argument("--fd", type=int, help="serve on this inherited listening socket")
     parser.set_defaults(run=_run_serve)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flare._version import __version__
-from flare.cli.serve import bind, url_of
+from flare.cli.listen import bind, url_of
 from flare.http.client import HttpClient
 from flare.http.request import Request
 from flare.http.response import Response, StreamingResponse, ok_json_value

@@ -1,6 +1,6 @@
 """``flare serve --reload``: serve in a child, and start a new one when a file changes.
 
-The socket stays with this process, which hands it to each child in turn: while one child is gone
+The sockets stay with this process, which hands them to each child in turn: while one child is gone
 and the next one is not ready yet, connections wait instead of being refused. A child that cannot
 start (a syntax error, say) has said why; the next change starts another.
 """
@@ -14,10 +14,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from types import FrameType
 
 from flare._ffi.process import set_parent_death_signal
 from flare.cli import serve
+from flare.cli.listen import bind_listeners
 
 __all__ = ["run", "snapshot"]
 
@@ -31,7 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve and watch the ``.py`` files below the current folder, until Ctrl-C or SIGTERM."""
     backlog = serve.config_of(arguments).backlog
     leave_seconds = arguments.graceful_timeout + _LEAVE_SECONDS
-    with serve.bind(arguments.host, arguments.port, backlog) as listener:
+    with ExitStack() as stack:
+        fds: list[int] = []
+        for listener in bind_listeners(arguments, backlog):
+            stack.callback(listener.close)
+            fds.append(listener.fileno())
         parent = os.getpid()
 
         def die_with_parent() -> None:
@@ -42,18 +48,21 @@ def run(arguments: argparse.Namespace) -> int:
                 pass  # not Linux: then only an orderly end takes the child along
 
         command = [sys.executable, "-m", "flare", "serve", arguments.app]
-        command += ["--fd", str(listener.fileno()), "--workers", str(arguments.workers)]
-        command += ["--worker-kind", arguments.worker_kind]
+        for fd in fds:
+            command += ["--bind", f"fd://{fd}"]
+        command += ["--workers", str(arguments.workers), "--worker-kind", arguments.worker_kind]
         command += ["--graceful-timeout", str(arguments.graceful_timeout)]
         command += ["--max-requests", str(arguments.max_requests)]
+        command += ["--trusted-proxies", arguments.trusted_proxies]
+        command += ["--forwarded-headers", arguments.forwarded_headers]
+        if arguments.proxy_protocol:
+            command.append("--proxy-protocol")
         if arguments.access_log:
             command.append("--access-log")
         stop = _Stop()
         with stop:
             while not stop.asked:
-                child = subprocess.Popen(
-                    command, pass_fds=[listener.fileno()], preexec_fn=die_with_parent
-                )
+                child = subprocess.Popen(command, pass_fds=fds, preexec_fn=die_with_parent)
                 try:
                     changed = _wait_for_change(stop)
                 finally:

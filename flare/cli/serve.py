@@ -8,22 +8,20 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from flare.cli import CommandError
-from flare.errors import AddressInUse, AddressParseError, NetworkError, ValidationError
+from flare.cli.listen import bound_server, places_of
+from flare.errors import NetworkError, ValidationError
 from flare.http.handler import as_handler_function
 from flare.http.request import Request
 from flare.http.response import Response
-from flare.http.server import HttpServer, ServerConfig
+from flare.http.server import ServerConfig
 from flare.http.server.crew import choose_kind
 from flare.http.server.processes import WorkerStartError
-from flare.net import IpAddr, SocketAddr
-from flare.tcp import TcpListener
 
-__all__ = ["address_of", "bind", "config_of", "load_handler", "run"]
+__all__ = ["config_of", "load_handler", "run"]
 
 # What the fields of a refused configuration are called on the command line.
 _FLAGS = {
@@ -32,6 +30,9 @@ _FLAGS = {
     "backlog": "--backlog",
     "shutdown_timeout_ms": "--graceful-timeout",
     "max_requests": "--max-requests",
+    "trusted_proxies": "--trusted-proxies",
+    "forwarded_headers": "--forwarded-headers",
+    "proxy_protocol": "--proxy-protocol",
 }
 
 
@@ -55,9 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
         load = lambda: handler  # noqa: E731
     if arguments.access_log:
         log_to_stdout()
-    with _bound_server(arguments, config) as server:
+    with bound_server(arguments, config) as server:
         print(
-            f"flare: {arguments.app} on {url_of(server.local_addr())}"
+            f"flare: {arguments.app} on {places_of(server)}"
             f" ({workers} worker{'s' if workers > 1 else ''}); Ctrl-C stops",
             flush=True,
         )
@@ -82,6 +83,9 @@ def config_of(arguments: argparse.Namespace) -> ServerConfig:
         shutdown_timeout_ms=round(arguments.graceful_timeout * 1000),
         max_requests=arguments.max_requests,
         max_requests_jitter=max(0, arguments.max_requests) // 10,
+        trusted_proxies=_listed(arguments.trusted_proxies),
+        forwarded_headers=_listed(arguments.forwarded_headers),
+        proxy_protocol=arguments.proxy_protocol,
     )
     try:
         config.validate()
@@ -90,15 +94,8 @@ def config_of(arguments: argparse.Namespace) -> ServerConfig:
     return config
 
 
-def _bound_server(arguments: argparse.Namespace, config: ServerConfig) -> HttpServer:
-    if arguments.fd is None:
-        addr = address_of(arguments.host, arguments.port)
-        with _one_line_about(addr):
-            return HttpServer.bind(addr, config)
-    try:
-        return HttpServer(TcpListener.from_fd(arguments.fd), config)
-    except (NetworkError, ValidationError) as error:
-        raise CommandError(f"--fd {arguments.fd}: {error}") from None
+def _listed(text: str) -> list[str]:
+    return [entry for entry in (part.strip() for part in text.split(",")) if entry]
 
 
 def load_handler(path: str) -> Callable[[Request], Response]:
@@ -139,49 +136,6 @@ def _import_failure(module_name: str, error: BaseException) -> str:
         where = f" at {error.filename}:{error.lineno}"
     text = " ".join(str(error).split())
     return f"cannot import {module_name!r}: {type(error).__name__}: {text}{where}"
-
-
-def address_of(host: str, port: int) -> SocketAddr:
-    """The address to bind for ``--host`` and ``--port``."""
-    if not 0 <= port <= 65535:
-        raise CommandError(f"--port takes 0 to 65535, got {port}")
-    try:
-        return SocketAddr(IpAddr.parse(host), port)
-    except AddressParseError:
-        pass
-    from flare.dns import resolve
-
-    try:
-        return SocketAddr(resolve(host)[0], port)
-    except (AddressParseError, NetworkError) as error:
-        raise CommandError(f"--host {host!r}: {error}") from None
-
-
-def bind(host: str, port: int, backlog: int = 1024) -> TcpListener:
-    """Listen there, or say in one line why not."""
-    addr = address_of(host, port)
-    with _one_line_about(addr):
-        return TcpListener.bind_with_options(addr, backlog=backlog)
-
-
-@contextmanager
-def _one_line_about(addr: SocketAddr) -> Iterator[None]:
-    try:
-        yield
-    except AddressInUse:
-        raise CommandError(f"{addr} is in use; choose another with --port (0 picks one)") from None
-    except NetworkError as error:
-        raise CommandError(f"cannot listen on {addr}: {error.message}") from None
-    except ValidationError as error:
-        raise CommandError(f"--{error.field}: {error.reason}") from None
-
-
-def url_of(addr: SocketAddr) -> str:
-    """The URL a browser on this host can open."""
-    ip = addr.ip
-    if ip.is_unspecified():
-        ip = IpAddr.localhost_v6() if ip.is_v6() else IpAddr.localhost()
-    return f"http://{SocketAddr(ip, addr.port)}/"
 
 
 def log_to_stdout() -> None:

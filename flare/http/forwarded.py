@@ -10,14 +10,23 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from flare.errors import AddressParseError, ValidationError
+from flare.http.proto.heads import valid_host
 from flare.net import IpAddr, SocketAddr
 
-__all__ = ["TrustedProxies", "forwarded_client"]
+__all__ = ["UNIX_PEER", "Forwarding", "Origin", "ProxyPeer", "TrustedProxies"]
+
+UNIX_PEER: Final = SocketAddr.unspecified(0)
+"""What stands for the address of a peer on a Unix socket, which has none."""
+
+# In the order of ``Origin``.
+_CUSTOM_FIELDS = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port")
+_KNOWN_FIELDS = frozenset({"forwarded", *_CUSTOM_FIELDS})
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _MAPPED_PREFIX = _MAPPED.network_address.packed[:12]
@@ -34,6 +43,7 @@ _NODE = re.compile(
     r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9.]{7,15}))"
     r"(?::(?:([0-9]{1,5})|_[A-Za-z0-9._\-]+))?"
 ).fullmatch
+_PORT = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
 
 
 class TrustedProxies:
@@ -119,43 +129,131 @@ class _Fields(Protocol):
     def get_all(self, name: str, /) -> list[str]: ...
 
 
-def forwarded_client(
-    headers: _Fields, peer: SocketAddr | None, trusted: TrustedProxies
-) -> tuple[SocketAddr, str | None]:
-    """The address of the client, and the scheme it used where a proxy says so.
+class Origin(NamedTuple):
+    """Who sent a request, and what for, as trusted proxies have it.
 
-    *peer* is that of the socket, ``None`` on a Unix socket. One that is not *trusted* is the
-    client itself, whatever *headers* say. Else ``Forwarded`` is read or, where there is none,
-    ``X-Forwarded-For`` and ``X-Forwarded-Proto``: from the right past trusted addresses, to the
-    first that is not. An entry that hides its address (``unknown``, ``_hidden``) or that is
-    malformed ends the search at the last address found. Where none is found that is *peer*, or
-    ``0.0.0.0:0`` on a Unix socket; the port is 0 where none is given.
-
-    The scheme is ``"http"``, ``"https"``, or ``None``: then that of the connection holds. A proxy
-    must set or remove every one of these fields, for it is believed in each. Never raises.
+    ``scheme``, ``host`` and ``port`` are ``None`` where they say nothing about it, or nothing that
+    makes sense. ``host`` may have a port.
     """
-    client = SocketAddr.unspecified(0) if peer is None else peer
-    if peer not in trusted:
-        return client, None
-    lines = headers.get_all("forwarded")
-    if lines:
-        return _from_forwarded(lines, client, trusted)
-    return _from_customs(headers, client, trusted)
 
-
-def _from_forwarded(
-    lines: list[str], client: SocketAddr, trusted: TrustedProxies
-) -> tuple[SocketAddr, str | None]:
+    client: SocketAddr
     scheme: str | None = None
+    host: str | None = None
+    port: int | None = None
+
+    def authority(self, host: str, scheme: str) -> str:
+        """The host and port the client asked, where the ``Host`` field says *host*."""
+        host = self.host or host
+        if self.port is None:
+            return host
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        return name if self.port == _DEFAULT_PORTS.get(scheme) else f"{name}:{self.port}"
+
+
+class Forwarding:
+    """Whose word about the client counts, and in which header fields.
+
+    *fields* are those that every trusted proxy sets or removes, whatever it got from its own peer:
+    ``"forwarded"`` alone (RFC 7239), or some of ``"x-forwarded-for"``, ``"x-forwarded-proto"``,
+    ``"x-forwarded-host"`` and ``"x-forwarded-port"``. All others are passed through by proxies as
+    a client wrote them, so they are not looked at. Raises ``ValidationError``.
+    """
+
+    __slots__ = ("_fields", "trusted")
+
+    def __init__(self, trusted_proxies: Iterable[str], fields: Iterable[str]) -> None:
+        self.trusted = TrustedProxies(trusted_proxies)
+        if isinstance(fields, str):
+            raise ValidationError("forwarded_headers", f"must be a sequence, got {fields!r}")
+        self._fields = frozenset(str(field).lower() for field in fields)
+        for field in sorted(self._fields):
+            if field not in _KNOWN_FIELDS:
+                raise ValidationError("forwarded_headers", f"there is no {field!r}")
+        if "forwarded" in self._fields and len(self._fields) > 1:
+            raise ValidationError(
+                "forwarded_headers", "either 'forwarded' or 'x-forwarded-...', not both"
+            )
+
+    def peer_of(self, addr: SocketAddr, *, unix: bool = False) -> SocketAddr:
+        """The peer at *addr*: a ``ProxyPeer`` where it is trusted. On a *unix* socket that is up
+        to the word ``"unix"``."""
+        believed = (None if unix else addr) in self.trusted
+        return ProxyPeer(addr, self) if believed else addr
+
+    def origin(self, headers: _Fields, peer: SocketAddr) -> Origin:
+        """What *headers* say, of a request by the trusted *peer*. Never raises.
+
+        The list of addresses is read from the right past trusted ones, to the first that is not.
+        An entry that hides its address (``unknown``, ``_hidden``) or that is malformed ends the
+        search at the last address found; where none is found that is *peer*. The port is 0 where
+        none is given. What is said about scheme and host is read as far to the left.
+        """
+        if "forwarded" in self._fields:
+            return _from_forwarded(headers.get_all("forwarded"), peer, self.trusted)
+        lists = {
+            field: headers.get_all(field) if field in self._fields else ()
+            for field in _CUSTOM_FIELDS
+        }
+        return _from_customs(lists, peer, self.trusted)
+
+
+class ProxyPeer(SocketAddr):
+    """The address of a peer that is a trusted proxy. Equal to the same address of anybody."""
+
+    __slots__ = ("_forwarding",)
+    _forwarding: Forwarding
+
+    def __init__(self, addr: SocketAddr, forwarding: Forwarding) -> None:
+        super().__init__(addr.ip, addr.port)
+        object.__setattr__(self, "_forwarding", forwarding)
+
+    def origin(self, headers: _Fields) -> Origin:
+        """Who sent the request with these *headers*."""
+        return self._forwarding.origin(headers, self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SocketAddr):
+            return NotImplemented
+        return (self.ip, self.port) == (other.ip, other.port)
+
+    def __lt__(self, other: object) -> bool:
+        return bool(_plain(self) < _plain(other))
+
+    def __le__(self, other: object) -> bool:
+        return bool(_plain(self) <= _plain(other))
+
+    def __gt__(self, other: object) -> bool:
+        return bool(_plain(self) > _plain(other))
+
+    def __ge__(self, other: object) -> bool:
+        return bool(_plain(self) >= _plain(other))
+
+    __hash__ = SocketAddr.__hash__
+
+    def __repr__(self) -> str:
+        return repr(_plain(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SocketAddr, (self.ip, self.port)  # trust does not travel
+
+
+def _plain(addr: Any) -> Any:
+    return SocketAddr(addr.ip, addr.port) if isinstance(addr, ProxyPeer) else addr
+
+
+def _from_forwarded(lines: list[str], client: SocketAddr, trusted: TrustedProxies) -> Origin:
+    scheme: str | None = None
+    host: str | None = None
     for element in _elements_from_the_right(lines):
         scheme = _scheme(element.get("proto", ""))
+        host = _host(element.get("host", ""))
         hop = _node(element.get("for", ""))
         if hop is None:
             break
         client = hop
         if hop not in trusted:
             break
-    return client, scheme
+    return Origin(client, scheme, host)
 
 
 def _elements_from_the_right(lines: list[str]) -> Iterator[dict[str, str]]:
@@ -198,10 +296,11 @@ def _end(found: re.Match[str] | None) -> int:
 
 
 def _from_customs(
-    headers: _Fields, client: SocketAddr, trusted: TrustedProxies
-) -> tuple[SocketAddr, str | None]:
+    lists: Mapping[str, Sequence[str]], client: SocketAddr, trusted: TrustedProxies
+) -> Origin:
+    addresses, *others = (_entries_from_the_right(lists[field]) for field in _CUSTOM_FIELDS)
     hops = 0
-    for entry in _entries_from_the_right(headers.get_all("x-forwarded-for")):
+    for entry in addresses:
         hops += 1
         hop = _node(entry) or _bare_v6(entry)
         if hop is None:
@@ -209,13 +308,17 @@ def _from_customs(
         client = hop
         if hop not in trusted:
             break
-    # Most proxies replace it, some append to it: then it has an entry for each hop.
-    protocols = _entries_from_the_right(headers.get_all("x-forwarded-proto"))
-    *_, scheme = "", *islice(protocols, max(1, hops))
-    return client, _scheme(scheme)
+    # Most proxies replace these, some append to them: then they have an entry for each hop.
+    scheme, host, port = (_entry_of_hop(entries, hops) for entries in others)
+    return Origin(client, _scheme(scheme), _host(host), _port(port))
 
 
-def _entries_from_the_right(lines: list[str]) -> Iterator[str]:
+def _entry_of_hop(entries: Iterator[str], hops: int) -> str:
+    *_, entry = "", *islice(entries, max(1, hops))
+    return entry
+
+
+def _entries_from_the_right(lines: Sequence[str]) -> Iterator[str]:
     for line in reversed(lines):
         for entry in reversed(line.split(",")):
             if entry := entry.strip(" \t"):
@@ -248,3 +351,12 @@ def _bare_v6(text: str) -> SocketAddr | None:
 def _scheme(text: str) -> str | None:
     lower = text.lower()
     return lower if lower in ("http", "https") else None
+
+
+def _host(text: str) -> str | None:
+    return text if 0 < len(text) <= 255 and valid_host(text) else None
+
+
+def _port(text: str) -> int | None:
+    port = int(text) if _PORT(text) else 0
+    return port if 0 < port <= 65535 else None

@@ -37,6 +37,7 @@ _V2_LONGEST = 4096
 _LOCAL, _PROXY = 0, 1
 _UNSPEC, _INET, _INET6, _UNIX = 0, 1, 2, 3
 _STREAM = 1
+_CHECKSUM = 3
 # Two addresses, and for the IP families two ports.
 _V2_ADDRESSES = {_UNSPEC: 0, _INET: 12, _INET6: 36, _UNIX: 216}
 
@@ -70,8 +71,8 @@ class ProxyHeader:
 
     ``is_local`` is true where it names no addresses, for a health check of the proxy's own or a
     connection of another family: then both are ``0.0.0.0:0`` and the socket's peer stands.
-    ``tlvs`` are the (type, value) pairs behind the addresses of a version 2 header; none of them,
-    the checksum among them, is looked at.
+    ``tlvs`` are the (type, value) pairs behind the addresses of a version 2 header; of these only
+    a checksum is looked at.
     """
 
     source: SocketAddr
@@ -166,7 +167,8 @@ def _v1_ip(text: str, at: int, name: str, *, v6: bool) -> IpAddr:
 def parse_proxy_v2(buf: BytesLike) -> ProxyHeader | None:
     """Read the binary header of version 2 at the start of *buf*, ``None`` while more must come.
 
-    Raises ``ProxyParseError``; for a header that announces over 4096 bytes too.
+    Raises ``ProxyParseError``; for a header that announces over 4096 bytes too, and for one whose
+    checksum (a TLV of type 3, CRC-32C) is wrong.
     """
     view = memoryview(buf)
     fixed = bytes(view[:_V2_FIXED])
@@ -192,6 +194,8 @@ def parse_proxy_v2(buf: BytesLike) -> ProxyHeader | None:
         return ProxyHeader(_NOWHERE, _NOWHERE, consumed, True)
     block = bytes(view[_V2_FIXED:consumed])
     tlvs = _read_tlvs(block[_V2_ADDRESSES[family] :])
+    if any(kind == _CHECKSUM for kind, _ in tlvs):
+        _check_sum(bytes(view[:consumed]), _V2_FIXED + _V2_ADDRESSES[family], tlvs)
     if family not in (_INET, _INET6):
         return ProxyHeader(_NOWHERE, _NOWHERE, consumed, True, tlvs)
     source, destination = _v2_addresses(block, 4 if family == _INET else 16)
@@ -236,3 +240,26 @@ def _read_tlvs(data: bytes) -> list[tuple[int, bytes]]:
         found.append((data[at], data[at + 3 : end]))
         at = end
     return found
+
+
+def _check_sum(header: bytes, at: int, tlvs: list[tuple[int, bytes]]) -> None:
+    """Compare the checksum among *tlvs*, which begin at *at*, with that of the *header*, in which
+    the four bytes of the checksum itself count as zeros."""
+    for kind, value in tlvs:
+        at += 3
+        if kind == _CHECKSUM:
+            if len(value) != 4:
+                raise ProxyParseError(2, at, f"a checksum of {len(value)} bytes")
+            if _crc32c(header[:at] + bytes(4) + header[at + 4 :]) != int.from_bytes(value, "big"):
+                raise ProxyParseError(2, at, "wrong checksum")
+        at += len(value)
+
+
+def _crc32c(data: bytes) -> int:
+    """CRC-32C (RFC 3720 section 12.1)."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from flare.http.forwarded import ProxyPeer
 from flare.http.proto.fields import FieldBlock
 from flare.http.proto.headers import HeaderMap
 from flare.net import SocketAddr
@@ -34,8 +35,9 @@ class Request:
 
     ``url`` is the request target as received, path and query (a client may put a whole URL
     there); ``body`` the whole body, decoded from its transfer coding; ``peer`` the address of the
-    socket; ``trailers`` the fields behind a chunked body. One request belongs to one handler
-    call; give it to another thread only when the handler waits for that thread.
+    socket, or that of a PROXY header (``0.0.0.0:0`` on a Unix socket); ``trailers`` the fields
+    behind a chunked body. One request belongs to one handler call; give it to another thread only
+    when the handler waits for that thread.
     """
 
     __slots__ = (
@@ -150,6 +152,29 @@ class Request:
     def query(self) -> str:
         """The part of ``url`` between ``?`` and ``#``, not decoded; ``""`` where there is none."""
         return self.url.partition("#")[0].partition("?")[2]
+
+    @property
+    def client(self) -> SocketAddr:
+        """Who asks: ``peer``, or whom that names where it is one of ``trusted_proxies``. The port
+        is 0 where the proxy gives none."""
+        peer = self.peer
+        return peer.origin(self.headers).client if isinstance(peer, ProxyPeer) else peer
+
+    @property
+    def scheme(self) -> str:
+        """``"https"`` or ``"http"``: the connection's, or what a trusted proxy says of its own."""
+        peer = self.peer
+        said = peer.origin(self.headers).scheme if isinstance(peer, ProxyPeer) else None
+        return said or ("http" if self.tls_info is None else "https")
+
+    @property
+    def host(self) -> str:
+        """The host, and the port if any, that the client asked: the ``Host`` field, or what a
+        trusted proxy says it was. ``""`` where there is none."""
+        peer, host = self.peer, self.headers.get("host")
+        if not isinstance(peer, ProxyPeer):
+            return host
+        return peer.origin(self.headers).authority(host, self.scheme)
 
     def text(self) -> str:
         """The body as UTF-8, bytes that are not replaced by U+FFFD."""

@@ -1,23 +1,36 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import time
 
 import pytest
 
 from flare.errors import ValidationError
-from flare.http.forwarded import TrustedProxies, forwarded_client
+from flare.http.forwarded import UNIX_PEER, Forwarding, Origin, ProxyPeer, TrustedProxies
 from flare.http.proto.header_view import parse_header_view
 from flare.http.proto.headers import HeaderMap
 from flare.net import IpAddr, SocketAddr
 
-TRUSTED = TrustedProxies.of(("10.0.0.0/8", "::1", "2001:db8:1::/48"))
+ENTRIES = ("10.0.0.0/8", "::1", "2001:db8:1::/48")
+TRUSTED = TrustedProxies.of(ENTRIES)
+CUSTOM = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port")
 PROXY = SocketAddr.parse("10.0.0.1:4000")
 STRANGER = SocketAddr.parse("203.0.113.9:4000")
 CLIENT = "192.0.2.43"
 
 
-def ask(*fields: tuple[str, str], peer=PROXY, trusted=TRUSTED):
-    client, scheme = forwarded_client(HeaderMap(fields), peer, trusted)
+def origin(headers, peer=PROXY, trusted=ENTRIES, believed=("forwarded",)) -> Origin:
+    """What a request shows; *peer* is ``None`` on a Unix socket."""
+    judged = Forwarding(trusted, believed).peer_of(peer or UNIX_PEER, unix=peer is None)
+    return judged.origin(headers) if isinstance(judged, ProxyPeer) else Origin(judged)
+
+
+def ask(*fields: tuple[str, str], believed=None, **more):
+    if believed is None:
+        standard = any(name == "Forwarded" for name, _ in fields)
+        believed = ("forwarded",) if standard else CUSTOM
+    client, scheme, *_ = origin(HeaderMap(fields), believed=believed, **more)
     return str(client), scheme
 
 
@@ -112,7 +125,7 @@ class TestWhoIsBelieved:
         ("X-Forwarded-Proto", "https"),
     )
 
-    @pytest.mark.parametrize("trusted", [TRUSTED, TrustedProxies()])
+    @pytest.mark.parametrize("trusted", [ENTRIES, ()])
     def test_a_stranger_is_the_client_whatever_it_says(self, trusted):
         for field in self.FIELDS:
             assert ask(field, peer=STRANGER, trusted=trusted) == (str(STRANGER), None)
@@ -126,7 +139,7 @@ class TestWhoIsBelieved:
             assert ask(*fields, peer=peer) == ("192.0.2.43:0", "https")
 
     def test_a_listed_unix_peer_is_believed(self):
-        trusted = TrustedProxies.of(("unix",))
+        trusted = ("unix",)
         for fields in (self.FIELDS[:1], self.FIELDS[1:]):
             assert ask(*fields, peer=None, trusted=trusted) == ("192.0.2.43:0", "https")
         assert ask(peer=None, trusted=trusted) == ("0.0.0.0:0", None)
@@ -135,15 +148,39 @@ class TestWhoIsBelieved:
     def test_without_any_field_the_peer_is_the_client(self):
         assert ask() == (str(PROXY), None)
 
-    def test_the_standard_field_counts_where_both_are_there(self):
-        assert ask(("X-Forwarded-For", "192.0.2.1"), *self.FIELDS[:1]) == ("192.0.2.43:0", "https")
+    @pytest.mark.parametrize(
+        ("believed", "expected"),
+        [
+            (("forwarded",), ("1.1.1.1:0", "http")),
+            (("x-forwarded-for", "x-forwarded-proto"), ("2.2.2.2:0", "https")),
+            (("X-Forwarded-For",), ("2.2.2.2:0", None)),
+            (("x-forwarded-proto",), (str(PROXY), "https")),
+            ((), (str(PROXY), None)),
+        ],
+    )
+    def test_only_the_fields_that_the_proxies_set_are_read(self, believed, expected):
+        fields = (
+            ("Forwarded", "for=1.1.1.1;proto=http"),
+            ("X-Forwarded-For", "2.2.2.2"),
+            ("X-Forwarded-Proto", "https"),
+        )
+        assert ask(*fields, believed=believed) == expected
+
+    @pytest.mark.parametrize(
+        "fields",
+        ["forwarded", ("forwarded", "x-forwarded-for"), ("x-real-ip",), ("x_forwarded_for",)],
+    )
+    def test_fields_that_cannot_be_meant_are_refused(self, fields):
+        with pytest.raises(ValidationError) as caught:
+            Forwarding(ENTRIES, fields)
+        assert caught.value.field == "forwarded_headers"
 
     def test_names_with_underscores_are_other_fields(self):
         assert ask(("X_Forwarded_For", CLIENT)) == (str(PROXY), None)
 
     def test_a_header_view_does_as_well(self):
         view = parse_header_view(b"Forwarded: for=192.0.2.43\r\n")
-        assert str(forwarded_client(view, PROXY, TRUSTED)[0]) == "192.0.2.43:0"
+        assert str(origin(view).client) == "192.0.2.43:0"
 
 
 class TestForwarded:
@@ -217,7 +254,7 @@ class TestForwarded:
     def test_what_hides_or_is_malformed_ends_the_search(self, bad):
         for lines in ([bad], ["for=1.1.1.1", bad], [f"for=1.1.1.1, {bad}"]):
             fields = HeaderMap._from_items([("forwarded", "Forwarded", line) for line in lines])
-            assert forwarded_client(fields, PROXY, TRUSTED)[0] == PROXY
+            assert origin(fields).client == PROXY
         fields = HeaderMap._from_items(
             [
                 ("forwarded", "", "for=1.1.1.1"),
@@ -225,7 +262,7 @@ class TestForwarded:
                 ("forwarded", "", "for=10.0.0.2"),
             ]
         )
-        assert str(forwarded_client(fields, PROXY, TRUSTED)[0]) == "10.0.0.2:0"
+        assert str(origin(fields).client) == "10.0.0.2:0"
 
     @pytest.mark.parametrize(
         "forged",
@@ -324,6 +361,70 @@ class TestXForwarded:
     def test_the_scheme_is_that_of_the_clients_own_hop(self, entries, proto, expected):
         assert x_forwarded(entries, proto=proto)[1] == expected
 
+    @pytest.mark.parametrize(
+        ("fields", "expected"),
+        [
+            ({}, "inner:8000"),
+            ({"Host": "shop.example"}, "shop.example"),
+            ({"Host": "shop.example:8443"}, "shop.example:8443"),
+            ({"Host": "evil.example, shop.example"}, "shop.example"),
+            ({"Host": "a b"}, "inner:8000"),
+            ({"Host": "user@evil.example"}, "inner:8000"),
+            ({"Host": "evil.example/x"}, "inner:8000"),
+            ({"Host": "x" * 300}, "inner:8000"),
+            ({"Host": "[2001:db8::1]", "Port": "8443"}, "[2001:db8::1]:8443"),
+            ({"Host": "[2001:db8::1]:1", "Port": "8443"}, "[2001:db8::1]:8443"),
+            ({"Host": "shop.example:1", "Port": "443", "Proto": "https"}, "shop.example"),
+            ({"Host": "shop.example", "Port": "443"}, "shop.example:443"),
+            ({"Port": "8443"}, "inner:8443"),
+            ({"Port": "80"}, "inner"),
+            ({"Port": "0"}, "inner:8000"),
+            ({"Port": "65536"}, "inner:8000"),
+            ({"Port": "-1"}, "inner:8000"),
+        ],
+    )
+    def test_the_host_is_what_the_client_asked(self, fields, expected):
+        headers = HeaderMap((f"X-Forwarded-{name}", value) for name, value in fields.items())
+        found = origin(headers, believed=CUSTOM)
+        assert found.authority("inner:8000", found.scheme or "http") == expected
+        ignored = origin(headers, believed=CUSTOM[:2])
+        assert ignored.authority("inner:8000", "http") == "inner:8000"
+
+    def test_the_standard_field_has_the_host_as_well(self):
+        headers = HeaderMap({"Forwarded": 'for=1.1.1.1;host="shop.example:8443"'})
+        assert origin(headers).authority("inner", "http") == "shop.example:8443"
+        forged = HeaderMap({"Forwarded": "host=evil.example, for=1.1.1.1"})
+        assert origin(forged).authority("inner", "http") == "inner"
+
+
+class TestProxyPeer:
+    PEER = Forwarding(ENTRIES, CUSTOM).peer_of(PROXY)
+
+    def test_it_is_the_same_address(self):
+        assert isinstance(self.PEER, ProxyPeer)
+        assert self.PEER == PROXY
+        assert PROXY == self.PEER
+        assert STRANGER != self.PEER
+        assert self.PEER != "10.0.0.1:4000"
+        assert hash(self.PEER) == hash(PROXY)
+        assert {self.PEER: 1}[PROXY] == 1
+        assert str(self.PEER) == "10.0.0.1:4000"
+        assert repr(self.PEER) == repr(PROXY)
+        ip, port = self.PEER
+        assert (str(ip), port) == ("10.0.0.1", 4000)
+
+    def test_it_has_its_place_among_others(self):
+        assert sorted([STRANGER, self.PEER]) == [PROXY, STRANGER]
+        assert self.PEER < STRANGER
+        assert STRANGER > self.PEER
+        assert self.PEER <= PROXY
+        assert self.PEER >= PROXY
+        assert not self.PEER > PROXY
+
+    def test_trust_does_not_travel(self):
+        assert type(pickle.loads(pickle.dumps(self.PEER))) is SocketAddr
+        assert copy.copy(self.PEER) == PROXY
+
 
 HOSTILE = [
     "for=10.0.0.2," * 40_000,
@@ -350,7 +451,7 @@ def test_hostile_lists_take_linear_time(text):
     for name in ("forwarded", "x-forwarded-for", "x-forwarded-proto"):
         for lines in ([text], [text[i : i + 100] for i in range(0, len(text), 100)]):
             fields = HeaderMap._from_items([(name, name, line) for line in lines])
-            client, _ = forwarded_client(fields, PROXY, TRUSTED)
-            assert client in TRUSTED
+            for believed in (("forwarded",), CUSTOM):
+                assert origin(fields, believed=believed).client in TRUSTED
     # Quadratic work over 400,000 characters would take minutes.
     assert time.monotonic() - begun < 5

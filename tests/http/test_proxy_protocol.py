@@ -8,6 +8,7 @@ import pytest
 from flare.http.proxy_protocol import (
     ProxyHeader,
     ProxyParseError,
+    _crc32c,
     parse_proxy_protocol,
     parse_proxy_v1,
     parse_proxy_v2,
@@ -63,8 +64,8 @@ LOCAL_V1 = [
     b"PROXY UNKNOWN  any\tthing TCP4\r\n",
     LONG_UNKNOWN,
 ]
-TLVS = b"\1\0\2h2" + b"\4\0\0" + b"\3\0\4\xde\xad\xbe\xef"
-READ_TLVS = [(1, b"h2"), (4, b""), (3, b"\xde\xad\xbe\xef")]
+TLVS = b"\1\0\2h2" + b"\4\0\0" + b"\5\0\4\xde\xad\xbe\xef"
+READ_TLVS = [(1, b"h2"), (4, b""), (5, b"\xde\xad\xbe\xef")]
 VALID_V2 = {
     v2(): header("192.0.2.1:8080", "198.51.100.2:80", 28),
     v2(family=0x10): header("192.0.2.1:8080", "198.51.100.2:80", 28),
@@ -254,3 +255,33 @@ def test_a_header_is_a_value():
     assert one != parse_proxy_v2(v2())
     with pytest.raises(AttributeError):
         one.consumed = 0
+
+
+def test_the_checksum_is_the_one_of_the_standard() -> None:
+    # RFC 3720 appendix B.4, and the check value of every catalogue.
+    assert _crc32c(b"123456789") == 0xE3069283
+    assert _crc32c(bytes(32)) == 0x8A9136AA
+    assert _crc32c(bytes([0xFF]) * 32) == 0x62A8AB43
+
+
+@pytest.mark.parametrize("family", [0x11, 0x21, 0x31, 0x00])
+@pytest.mark.parametrize("before", [b"", b"\1\0\2h2"])
+@pytest.mark.parametrize("behind", [b"", b"\4\0\3abc"])
+def test_a_checksum_is_compared(family: int, before: bytes, behind: bytes) -> None:
+    addresses = {0x11: V4, 0x21: V6, 0x31: bytes(216), 0x00: b""}[family]
+
+    def with_sum(value: bytes) -> bytes:
+        return v2(family=family, block=addresses + before + b"\3\0\4" + value + behind)
+
+    right = _crc32c(with_sum(bytes(4))).to_bytes(4, "big")
+    found = parse_proxy_v2(with_sum(right) + b"GET")
+    assert found is not None
+    assert (3, right) in found.tlvs
+    at = 16 + len(addresses) + len(before) + 3
+    assert error_of(parse_proxy_v2, with_sum(bytes(4))) == (2, at)
+    short = v2(family=family, block=addresses + before + b"\3\0\2" + right[:2] + behind)
+    assert error_of(parse_proxy_v2, short) == (2, at)
+
+
+def test_what_is_to_be_discarded_needs_no_right_checksum() -> None:
+    assert parse_proxy_v2(v2(0x20, 0, b"\3\0\4abcd")) == local(16 + 7)

@@ -144,16 +144,15 @@ class WorkerProcess:
         if self._config.on_worker_start is not None:
             self._config.on_worker_start()
         worker = self._worker = Worker(
-            [self._listeners.of_worker(self._number)],
+            self._listeners.of_worker(self._number),
             handler,
             function,
             self._config,
             self._bell.ring,
             name=f"flare-worker-{self._number}",
-            shared=self._listeners.shared,
             own=self._listeners.own,
         )
-        self._listeners.close()  # the worker has a descriptor of its own
+        self._listeners.close()  # the worker has descriptors of its own
         worker.on_turn = self._on_turn
         return worker
 

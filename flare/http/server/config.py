@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flare.errors import ValidationError
+from flare.http.forwarded import Forwarding
 from flare.http.proto.h1_leniency import H1LeniencyConfig
 from flare.http.proto.heads import H1Limits
 
@@ -87,6 +88,18 @@ class ServerConfig:
     """The same at the end of each worker, when its handlers have returned. What it raises is
     logged. A worker that crashed, or had to be killed, does not call it."""
 
+    trusted_proxies: Sequence[str] = ()
+    """The proxies whose word about a client counts: addresses and networks such as
+    ``"10.0.0.0/8"``, and ``"unix"`` for whoever connects to a Unix socket. It shows in
+    ``Request.client``, ``scheme`` and ``host``."""
+    forwarded_headers: Sequence[str] = ("x-forwarded-for", "x-forwarded-proto")
+    """The header fields that each of these proxies sets, or removes, on every request: what it
+    passes through as it came was written by the client. ``"forwarded"`` alone, or some of
+    ``"x-forwarded-for"``, ``"-proto"``, ``"-host"`` and ``"-port"``."""
+    proxy_protocol: bool = False
+    """A connection from one of ``trusted_proxies`` begins with a PROXY header, of version 1 or 2,
+    within ``header_timeout_ms``, or is closed. The address in it is ``Request.peer``."""
+
     def validate(self, *, strict: bool = False) -> None:
         """Raise ``ValidationError`` naming the first field that makes no sense.
 
@@ -114,6 +127,9 @@ class ServerConfig:
             raise ValidationError(
                 "dispatch", f"must be 'auto', 'inline' or 'pool', got {self.dispatch!r}"
             )
+        forwarding = Forwarding(self.trusted_proxies, self.forwarded_headers)
+        if self.proxy_protocol and not forwarding.trusted:
+            raise ValidationError("proxy_protocol", "nobody is in trusted_proxies")
         if strict and self.max_body_size < self.max_header_size:
             raise ValidationError(
                 "max_body_size",
@@ -126,6 +142,11 @@ class ServerConfig:
                     "request_timeout_ms",
                     f"must be >= {name} ({inner}), got {self.request_timeout_ms}",
                 )
+
+    def forwarding(self) -> Forwarding | None:
+        """Whose word about clients counts; ``None`` for nobody's."""
+        forwarding = Forwarding(self.trusted_proxies, self.forwarded_headers)
+        return forwarding if forwarding.trusted else None
 
     def h1_limits(self) -> H1Limits:
         """The part of it that the HTTP/1.1 codec enforces."""

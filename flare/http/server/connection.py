@@ -124,6 +124,12 @@ class Connection:
         elif not self._queued:  # what was read already comes first, or it would pile up
             self.on_readable()
 
+    def take_over(self, wire: Wire, peer: SocketAddr) -> None:
+        """Go on with *wire*, as a connection of *peer*. Between two requests only."""
+        self.wire = wire
+        self.peer = peer
+        self._began = 0
+
     def on_readable(self) -> None:
         """Read, and answer what is complete."""
         try:
@@ -545,7 +551,7 @@ class Connection:
     def _log_access(self, exchange: Exchange, sent: int) -> None:
         request = exchange.request
         log_access(
-            str(self.peer),
+            str(request.client),
             request.method,
             request.url,
             request.version,

@@ -24,7 +24,6 @@ from flare.http.server.logs import error_log
 from flare.http.server.worker import Worker
 from flare.runtime.cpus import MAX_WORKERS
 from flare.runtime.report import ShutdownReport
-from flare.tcp import TcpListener
 
 __all__ = [
     "Crew",
@@ -146,9 +145,7 @@ class ThreadCrew:
 
     def __init__(
         self,
-        listeners: list[TcpListener],
-        own: bool,
-        sharded: WorkerListeners | None,
+        listeners: WorkerListeners,
         handler: HandlerLike,
         config: ServerConfig,
         count: int,
@@ -167,14 +164,13 @@ class ThreadCrew:
                     mine = handler.copy()
                 self.workers.append(
                     Worker(
-                        [sharded.of_worker(number)] if sharded else listeners,
+                        listeners.of_worker(number),
                         mine,
                         as_handler_function(mine),
                         config,
                         ring,
                         name=f"flare-worker-{number}",
-                        shared=sharded is not None and sharded.shared,
-                        own=own,
+                        own=listeners.own,
                     )
                 )
         except BaseException:

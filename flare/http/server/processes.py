@@ -1,9 +1,9 @@
 """Worker processes, seen from their parent: forked, watched over, replaced, drained.
 
-The parent serves nothing itself. Each worker has a *seat*: a number, a listening socket, and the
+The parent serves nothing itself. Each worker has a *seat*: a number, listening sockets, and the
 process that sits there. While one is replaced two share the seat: the successor starts, and only
 when it serves is the other told to leave, which it does by answering what it has accepted and
-touching the socket no more. The queue of the socket passes from one to the other, so nobody is
+touching the sockets no more. Their queues pass from one to the other, so nobody is
 refused. A process that dies is replaced at once, or after a while where it had only just started;
 one that keeps dying ends the server.
 """

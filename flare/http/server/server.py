@@ -7,6 +7,7 @@ never lands inside one.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -22,12 +23,20 @@ from flare.http.server.child import WorkerProcess
 from flare.http.server.config import ServerConfig
 from flare.http.server.crew import Crew, Reachable, ThreadCrew, WorkerKind, choose_kind, total
 from flare.http.server.kinds import Cancellable, Static
-from flare.http.server.listeners import WorkerListeners
+from flare.http.server.listeners import (
+    Listener,
+    WorkerListeners,
+    adopt_fds,
+    bind_all,
+    inherited_fds,
+    name_of,
+)
 from flare.http.server.processes import ProcessCrew
 from flare.http.static_response import StaticResponse
 from flare.net import SocketAddr
 from flare.runtime.report import ShutdownReport
 from flare.tcp import TcpListener
+from flare.uds import UnixListener
 
 __all__ = ["HttpServer"]
 
@@ -46,10 +55,16 @@ class HttpServer:
             server.serve(lambda request: ok("hello"))
     """
 
-    def __init__(self, listener: TcpListener, config: ServerConfig | None = None) -> None:
-        """Own *listener*, which listens already. Several workers share it: sockets beside it
-        would be in the way of whoever bound it."""
-        self._listeners = [listener]
+    def __init__(
+        self, listeners: Listener | Iterable[Listener], config: ServerConfig | None = None
+    ) -> None:
+        """Own one or more *listeners*, which listen already. Several workers share them: sockets
+        beside them would be in the way of whoever bound them."""
+        self._listeners: list[Listener] = (
+            [listeners] if isinstance(listeners, TcpListener | UnixListener) else list(listeners)
+        )
+        if not self._listeners:
+            raise ValidationError("listeners", "at least one is needed")
         self.config = config or ServerConfig()
         # Guards what follows. Reentrant: a signal handler may close what its thread is starting.
         self._lock = threading.RLock()
@@ -61,7 +76,7 @@ class HttpServer:
         self._signals: list[int] = []
         self._reload_asked = False
         self._bound_here = False
-        self._shards: WorkerListeners | None = None
+        self._of_workers: WorkerListeners | None = None
 
     @classmethod
     def bind(cls, addr: SocketAddr, config: ServerConfig | None = None) -> Self:
@@ -70,31 +85,76 @@ class HttpServer:
         return cls.bind_many([addr], config)
 
     @classmethod
-    def bind_many(cls, addrs: Iterable[SocketAddr], config: ServerConfig | None = None) -> Self:
-        """Listen at every one of *addrs*, or at none: where one fails, the others are closed."""
-        listeners: list[TcpListener] = []
-        backlog = (config or ServerConfig()).backlog
-        try:
-            for addr in addrs:
-                listeners.append(TcpListener.bind_with_options(addr, backlog))
-            if not listeners:
-                raise ValidationError("addrs", "at least one address is needed")
-            server = cls(listeners[0], config)
-        except BaseException:
-            for listener in listeners:
-                listener.close()
-            raise
-        server._listeners = listeners
+    def bind_unix(
+        cls,
+        path: str | os.PathLike[str],
+        config: ServerConfig | None = None,
+        *,
+        mode: int | None = None,
+    ) -> Self:
+        """Listen on a Unix socket at *path*, with the permission bits *mode*, such as ``0o660``,
+        or else those that the umask leaves.
+
+        A socket file that a process left behind is replaced; where somebody listens, and where
+        another file is, it raises ``AddressInUse``. ``close`` removes the file, in this process
+        alone. The ``peer`` of a request is ``0.0.0.0:0`` here: such peers have no address.
+        """
+        return cls._bound(bind_all([os.fspath(path)], _backlog(config), mode), config)
+
+    @classmethod
+    def bind_many(
+        cls,
+        addrs: Iterable[SocketAddr | os.PathLike[str]],
+        config: ServerConfig | None = None,
+        *,
+        mode: int | None = None,
+    ) -> Self:
+        """Listen at every one of *addrs*, or at none: where one fails, the others are closed.
+
+        A ``pathlib.Path`` is a Unix socket, of *mode*, as in ``bind_unix``.
+        """
+        addrs = list(addrs)
+        for addr in addrs:
+            if not isinstance(addr, SocketAddr | os.PathLike):
+                raise ValidationError("addrs", f"expected a SocketAddr or a Path, got {addr!r}")
+        return cls._bound(bind_all(addrs, _backlog(config), mode), config)
+
+    @classmethod
+    def _bound(cls, listeners: list[Listener], config: ServerConfig | None) -> Self:
+        server = cls(listeners, config)
         server._bound_here = True
         return server
 
+    @classmethod
+    def from_fds(cls, fds: Iterable[int] | None = None, config: ServerConfig | None = None) -> Self:
+        """Own the listening TCP and Unix sockets *fds*, opened by somebody else; without *fds*
+        those that a service manager has passed on (``LISTEN_FDS``, as in sd_listen_fds(3)).
+
+        ``close`` closes them, and removes no file. Raises ``ValidationError`` for a descriptor
+        that is something else, and where there is none, ``NetworkError`` for one that is not
+        open; then all stay the caller's.
+        """
+        if fds is None:
+            fds = inherited_fds()
+            if not fds:
+                raise ValidationError("LISTEN_FDS", "no socket was passed to this process")
+        return cls(adopt_fds(fds), config)
+
     def local_addr(self) -> SocketAddr:
-        """Where it listens, with the real port; of several addresses the first."""
-        return self._listeners[0].local_addr()
+        """Where it listens, with the real port; of several addresses the first. Raises
+        ``ValidationError`` where it listens on Unix sockets alone."""
+        addrs = self.local_addrs()
+        if not addrs:
+            raise ValidationError("local_addr", "the server listens on Unix sockets alone")
+        return addrs[0]
 
     def local_addrs(self) -> list[SocketAddr]:
-        """Every address it listens at, in the order they were bound."""
-        return [listener.local_addr() for listener in self._listeners]
+        """Every TCP address it listens at, in the order they were bound."""
+        return [one.local_addr() for one in self._listeners if isinstance(one, TcpListener)]
+
+    def local_paths(self) -> list[str]:
+        """The path of every Unix socket it listens on, in the order they were bound."""
+        return [one.local_path() for one in self._listeners if isinstance(one, UnixListener)]
 
     def serve(
         self,
@@ -121,8 +181,8 @@ class HttpServer:
         workers are processes, replaces them one by one without refusing a connection. Elsewhere
         signals are left alone.
 
-        Raises ``ValidationError`` for a bad configuration, more than 256 workers, or several
-        workers on a ``bind_many`` server; ``TypeError`` for what is no handler; ``NetworkError``
+        Raises ``ValidationError`` for a bad configuration or more than 256 workers;
+        ``TypeError`` for what is no handler; ``NetworkError``
         after ``close``, where listening or forking fails, where a worker process does not start,
         and where one dies five times in a row within five seconds of its start. What a handler
         raises never ends it, but for ``SystemExit`` and ``KeyboardInterrupt``, which come out
@@ -182,8 +242,6 @@ class HttpServer:
         self.config.validate()
         kind = choose_kind(num_workers, worker_kind)
         count = max(1, num_workers)
-        if count > 1 and len(self._listeners) > 1:
-            raise ValidationError("num_workers", "a server of several addresses has one worker")
         handler = make_handler() if kind == "thread" else None
         with self._lock:
             if self._closed or self._drained:
@@ -223,24 +281,15 @@ class HttpServer:
         bell: Bell,
     ) -> Crew:
         try:
-            if count > 1 or handler is None:
-                self._shards = WorkerListeners(
-                    self._listeners[0], count, backlog=self.config.backlog, own=self._bound_here
-                )
+            listeners = self._of_workers = WorkerListeners(
+                self._listeners, count, backlog=self.config.backlog, own=self._bound_here
+            )
             if handler is not None:
                 return ThreadCrew(
-                    self._listeners,
-                    self._bound_here,
-                    self._shards,
-                    handler,
-                    self.config,
-                    count,
-                    self._ring,
-                    self._close_listeners,
+                    listeners, handler, self.config, count, self._ring, self._close_listeners
                 )
-            assert self._shards is not None
             return ProcessCrew(
-                self._shards,
+                listeners,
                 make_handler,
                 self.config,
                 count,
@@ -250,8 +299,8 @@ class HttpServer:
                 self.close,
             )
         except OSError as error:
-            if self._shards is not None:
-                self._shards.close()
+            if self._of_workers is not None:
+                self._of_workers.close()
             if self._closed:  # by a signal handler, just now
                 raise NetworkError("the server is closed") from error
             raise
@@ -379,8 +428,8 @@ class HttpServer:
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
-        if self._shards is not None:
-            self._shards.close()
+        if self._of_workers is not None:
+            self._of_workers.close()
 
     def __enter__(self) -> Self:
         return self
@@ -395,7 +444,11 @@ class HttpServer:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "serving" if self._serving else "bound"
-        return f"<HttpServer {', '.join(map(str, self.local_addrs()))} {state}>"
+        return f"<HttpServer {', '.join(map(name_of, self._listeners))} {state}>"
+
+
+def _backlog(config: ServerConfig | None) -> int:
+    return (config or ServerConfig()).backlog
 
 
 def _seconds_until(moment: float | None) -> float | None:

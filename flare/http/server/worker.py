@@ -17,8 +17,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from flare._ffi.socket_filter import drop_all
 from flare.errors import map_oserror
+from flare.http.forwarded import UNIX_PEER, ProxyPeer
 from flare.http.request import Request
 from flare.http.response import Response
 from flare.http.server.config import ServerConfig
@@ -27,7 +27,9 @@ from flare.http.server.dispatch import Dispatch
 from flare.http.server.h1 import H1Wire
 from flare.http.server.kinds import Static
 from flare.http.server.lease import Lease, Overtaken, Task
+from flare.http.server.listeners import Place, refuse_newcomers
 from flare.http.server.logs import error_log
+from flare.http.server.proxy_wire import ProxyWire
 from flare.http.server.static_wire import StaticAnswers, StaticWire
 from flare.http.server.threads import Outcome, Threads
 from flare.http.server.watch import Sample, cpu_ns, own_cpu_clock, watchdog
@@ -37,7 +39,6 @@ from flare.runtime.date_cache import DateCache
 from flare.runtime.reactor import INTEREST_READ, WAKEUP_TOKEN, Reactor
 from flare.runtime.report import ShutdownReport
 from flare.runtime.timer_wheel import TimerWheel
-from flare.tcp import TcpListener
 
 __all__ = ["Worker"]
 
@@ -58,9 +59,9 @@ _ACCEPT_AGAIN_TOKEN = 0  # a timer's, never a connection's
 
 
 class Worker:
-    """Serves *handler*, by calling its *function*, on *listeners*, which stay their owner's.
+    """Serves *handler*, by calling its *function*, at *places*, whose listeners stay their owner's.
 
-    *shared*: other workers listen there, too. *own*: nobody will after this server.
+    *own*: nobody will listen there after this server.
 
     State that must outlive a change of leader is kept here and never in a leader's locals: the
     batch of events, further turns, results to take. Each item is taken out before it is worked
@@ -69,14 +70,13 @@ class Worker:
 
     def __init__(
         self,
-        listeners: list[TcpListener],
+        places: list[Place],
         handler: object,
         function: Callable[[Request], Response],
         config: ServerConfig,
         on_end: Callable[[], None],
         *,
         name: str = "flare-worker",
-        shared: bool = False,
         own: bool = False,
     ) -> None:
         self.config = config
@@ -98,11 +98,12 @@ class Worker:
         self._fired: deque[int] = deque()
         self._to_visit: deque[Connection] = deque()
         self._limits = config.h1_limits()
+        self._forwarding = config.forwarding()
         self._date = DateCache()
         self._date_due_ms = 0
         self._connections: dict[int, Connection] = {}
         self._listeners: dict[int, socket.socket] = {}
-        self._shared = shared
+        self._shared: set[int] = set()  # the tokens of those where others listen, too
         self._own = own
         self._accepting = False
         self._last_token = 0
@@ -121,14 +122,17 @@ class Worker:
         """Called once a turn of the loop, with the connections open and the requests so far."""
         self.handler_ms = config.handler_timeout_ms or NEVER_MS
         try:
-            for listener in listeners:
+            for listener, shared in places:
                 # A descriptor of its own: the listener may be closed before the worker is.
                 try:
                     sock = socket.socket(fileno=os.dup(listener.fileno()))
                 except OSError as error:
                     raise map_oserror(error, "listen") from error
                 sock.setblocking(False)
-                self._listeners[self._new_token()] = sock
+                token = self._new_token()
+                self._listeners[token] = sock
+                if shared:
+                    self._shared.add(token)
             self._listen()
         except BaseException:
             self._end()
@@ -330,7 +334,7 @@ class Worker:
             return
         self._accepting = True
         for token, sock in self._listeners.items():
-            if self._shared:
+            if token in self._shared:
                 self.reactor.register_exclusive(sock, token, INTEREST_READ)
             else:
                 self.reactor.register(sock, token, INTEREST_READ)
@@ -354,6 +358,8 @@ class Worker:
 
         Whether more may be waiting.
         """
+        if not self._accepting:  # stopped by the one before in the same batch
+            return False
         sock = self._listeners[token]
         limit = self.config.max_connections
         for _ in range(_ACCEPTS):
@@ -376,14 +382,19 @@ class Worker:
                     self.now_ms - self.wheel.now_ms() + _ACCEPT_PAUSE_MS, _ACCEPT_AGAIN_TOKEN
                 )
                 return False
-            self._adopt(accepted, SocketAddr.from_sockaddr(address))
+            self._adopt(accepted, address)
         return True
 
-    def _adopt(self, sock: socket.socket, peer: SocketAddr) -> None:
+    def _adopt(self, sock: socket.socket, address: Any) -> None:
+        is_unix = sock.family == socket.AF_UNIX
+        peer = UNIX_PEER if is_unix else SocketAddr.from_sockaddr(address)
+        if self._forwarding is not None:
+            peer = self._forwarding.peer_of(peer, unix=is_unix)
         try:
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            wire = self._new_wire(peer)
+            if not is_unix:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wire = self._first_wire(peer)
             connection = Connection(self, sock, self._new_token(), wire, peer)
             self.reactor.register(sock, connection.token, INTEREST_READ)
         except OSError as error:  # gone already, or no memory for it
@@ -392,9 +403,18 @@ class Worker:
             return
         self._connections[connection.token] = connection
         idle = self.config.idle_timeout_ms
+        if isinstance(wire, ProxyWire):
+            wire.connection = connection
+            idle = self.config.header_timeout_ms or idle
         connection.set_deadline(self.now_ms + idle if idle else NEVER_MS)
         if self._drain is not None:
             self._to_visit.append(connection)
+
+    def _first_wire(self, peer: SocketAddr) -> Wire:
+        forwarding = self._forwarding
+        if forwarding is not None and self.config.proxy_protocol and isinstance(peer, ProxyPeer):
+            return ProxyWire(peer, forwarding.peer_of, self._new_wire)
+        return self._new_wire(peer)
 
     def _new_wire(self, peer: SocketAddr) -> Wire:
         if self._static is not None:
@@ -427,8 +447,7 @@ class Worker:
         if self._accepting and not self.leaving:
             for token, sock in list(self._listeners.items()):
                 if self._own:
-                    # Or one that comes between the last accept and the close would be reset.
-                    drop_all(sock)
+                    refuse_newcomers(sock)
                 while self._accept(token):
                     pass
         self._close_listeners()

@@ -18,8 +18,8 @@ def start() -> Iterator[Start]:
     """Start a server for a handler; its ``Running`` is stopped at the end of the test."""
     with ExitStack() as stack:
 
-        def begin(handler: Any, config: ServerConfig | None = None) -> Running:
-            running = Running(handler, config)
+        def begin(handler: Any, config: ServerConfig | None = None, **options: Any) -> Running:
+            running = Running(handler, config, **options)
             stack.callback(running.stop)
             return running
 

@@ -18,6 +18,7 @@ from serving import PATIENCE, Address, Peer
 
 PROGRAM = """
 import json, logging, os, random, signal, socket, stat, sys, threading, time
+from pathlib import Path
 from flare.http import HttpServer, ServerConfig, ok
 from flare.net import SocketAddr
 
@@ -89,8 +90,13 @@ def on_stop():
 config = ServerConfig(
     on_worker_start=on_start, on_worker_stop=on_stop, **options.get("config", {})
 )
-server = HttpServer.bind(SocketAddr.localhost(0), config)
-say("pid", os.getpid(), "port", server.local_addr().port)
+if "fds" in options:
+    server = HttpServer.from_fds(options["fds"], config)
+else:
+    unix = [Path(path) for path in options.get("unix", [])]
+    tcp = [SocketAddr.localhost(0) for _ in range(options.get("tcp", 1))]
+    server = HttpServer.bind_many([*tcp, *unix], config)
+say("pid", os.getpid(), "ports", *[addr.port for addr in server.local_addrs()])
 
 if "drain_on_usr1" in options:
     signal.signal(signal.SIGUSR1, lambda *_: say(server.drain(options["drain_on_usr1"])))
@@ -136,17 +142,21 @@ class Program:
             text=True,
             start_new_session=True,
             env={**os.environ, **(env or {})},
+            pass_fds=options.get("fds", ()),
         )
         self.lines: list[str] = []
         self._more = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         try:
-            self.pid, port = map(int, self.until(r"^pid (\d+) port (\d+)"))
+            pid, ports = self.until(r"^pid (\d+) ports(.*)")
         except BaseException:
             self.end()
             raise
-        self.address: Address = ("127.0.0.1", port)
+        self.pid = int(pid)
+        self.addresses: list[Address] = [("127.0.0.1", int(port)) for port in ports.split()]
+        self.addresses += options.get("unix", [])
+        self.address = self.addresses[0] if self.addresses else ""
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -213,8 +223,7 @@ class Load:
     """Clients that ask for "/" over and over. Half of them keep their connection for as long as
     the server lets them, half connect for each request."""
 
-    def __init__(self, address: Address, clients: int = 8) -> None:
-        self._address = address
+    def __init__(self, *addresses: Address, clients: int = 8) -> None:
         self._stop = False
         self._lock = threading.Lock()  # guards what follows
         self.answers: dict[int, int] = {}
@@ -223,17 +232,19 @@ class Load:
         self.lost: list[BaseException] = []
         """Those failures of requests that were the first and only ones of their connection."""
         self._threads = [
-            threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(clients)
+            threading.Thread(target=self._run, args=(address, number % 2 == 0))
+            for address in addresses
+            for number in range(clients // len(addresses))
         ]
 
-    def _run(self, keeps: bool) -> None:
+    def _run(self, address: Address, keeps: bool) -> None:
         peer: Peer | None = None
         server = 0
         while not self._stop:
             try:
                 if peer is None:
                     server = 0
-                    peer = Peer(self._address)
+                    peer = Peer(address)
                 peer.get("/", *([] if keeps else ["Connection: close"]))
                 reply = peer.read()
                 server = int(reply.body)

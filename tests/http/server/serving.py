@@ -13,22 +13,35 @@ from flare.net import SocketAddr
 # Nothing takes this long; it only turns a hang into a failure.
 PATIENCE = 10.0
 
-Address = tuple[str, int]
+Address = tuple[str, int] | str
+"""Of an IPv4 socket, or the path of a Unix socket."""
 
 
 class Running:
     """``serve`` in a thread. ``stop`` ends it, joins the thread, raises what ``serve`` raised."""
 
-    def __init__(self, handler: Any, config: ServerConfig | None = None) -> None:
-        self.server = HttpServer.bind(SocketAddr.localhost(0), config)
-        self.address: Address = ("127.0.0.1", self.server.local_addr().port)
+    def __init__(
+        self,
+        handler: Any,
+        config: ServerConfig | None = None,
+        *,
+        server: HttpServer | None = None,
+        workers: int = 1,
+    ) -> None:
+        self.server = server or HttpServer.bind(SocketAddr.localhost(0), config)
+        self.addresses: list[Address] = [
+            ("127.0.0.1", addr.port) for addr in self.server.local_addrs()
+        ]
+        self.addresses += self.server.local_paths()
+        self.address = self.addresses[0]
+        self.workers = workers
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._serve, args=(handler,), name="serving")
         self.thread.start()
 
     def _serve(self, handler: Any) -> None:
         try:
-            self.server.serve(handler)
+            self.server.serve(handler, self.workers)
         except BaseException as error:
             self.error = error
 
@@ -75,7 +88,7 @@ class Peer:
     """A client's end of one connection."""
 
     def __init__(self, address: Address, *, receive_buffer: int = 0) -> None:
-        self.sock = socket.socket()
+        self.sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(PATIENCE)

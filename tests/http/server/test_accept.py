@@ -21,11 +21,14 @@ from flare.net import SocketAddr
 # Fills the process with descriptors up to its limit, has clients wait meanwhile, and says how
 # much processor time the server took for waiting.
 SHORTAGE = """
-import json, os, resource, socket, threading, time
+import json, os, resource, socket, sys, tempfile, threading, time
+from pathlib import Path
 from flare.http import HttpServer, ok
 from flare.net import SocketAddr
 
-server = HttpServer.bind(SocketAddr.localhost(0))
+folder = tempfile.TemporaryDirectory()
+unix = [Path(folder.name) / "s"] if sys.argv[1] == "several" else []
+server = HttpServer.bind_many([SocketAddr.localhost(0), *unix])
 address = "127.0.0.1", server.local_addr().port
 thread = threading.Thread(target=server.serve, args=(lambda request: ok("hello"),))
 thread.start()
@@ -38,6 +41,7 @@ def ask(sock):
 first = socket.create_connection(address)
 served = [ask(first)]
 clients = [socket.socket() for _ in range(5)]
+locals = [socket.socket(socket.AF_UNIX) for _ in unix * 5]
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 fillers = []
 try:
@@ -47,16 +51,18 @@ except OSError:
     pass
 for client in clients:
     client.connect(address)
+for client in locals:
+    client.connect(str(unix[0]))
 before = time.process_time()
 time.sleep(0.35)
 busy = time.process_time() - before
 served.append(ask(first))  # who is in is served
 for filler in fillers:
     os.close(filler)
-served += [ask(client) for client in clients]
+served += [ask(client) for client in clients + locals]
 server.close()
 thread.join(10)
-for sock in (first, *clients):
+for sock in (first, *clients, *locals):
     sock.close()
 print(json.dumps({"served": served, "busy": busy}))
 """
@@ -66,12 +72,18 @@ def hello(request: Request) -> Response:
     return ok("hello")
 
 
-def test_without_descriptors_the_server_waits_in_peace_and_recovers() -> None:
+@pytest.mark.parametrize(("listeners", "served"), [("one", 7), ("several", 12)])
+def test_without_descriptors_the_server_waits_in_peace_and_recovers(
+    listeners: str, served: int
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SHORTAGE], capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, "-c", SHORTAGE, listeners],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     found = json.loads(done.stdout)
-    assert found["served"] == [True] * 7
+    assert found["served"] == [True] * served
     assert found["busy"] < 0.2, "it span"
     assert "cannot accept for now" in done.stderr
     assert len(done.stderr.splitlines()) < 10
@@ -90,6 +102,31 @@ def test_past_max_connections_clients_wait_for_a_place(start: Start, connect: Co
     third.sock.settimeout(PATIENCE)
     first.close()
     assert third.read().status == 200
+
+
+def test_the_limit_is_of_all_addresses_together(
+    tmp_path_factory: pytest.TempPathFactory, start: Start, connect: Connect
+) -> None:
+    path = tmp_path_factory.mktemp("s") / "s"
+    config = ServerConfig(max_connections=1)
+    server = HttpServer.bind_many([SocketAddr.localhost(0), path, SocketAddr.localhost(0)], config)
+    running = start(hello, server=server)
+    waiting = [connect(address) for address in running.addresses * 3]
+    for peer in waiting:
+        peer.get("/", "Connection: close")
+    for peer in waiting:
+        assert peer.read().status == 200
+        peer.close()
+    first, second = connect(running.addresses[0]), connect(running.addresses[1])
+    first.get()
+    assert first.read().status == 200
+    second.get()
+    second.sock.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        second._more()
+    second.sock.settimeout(PATIENCE)
+    first.close()
+    assert second.read().status == 200
 
 
 def test_a_server_at_its_limit_serves_wave_after_wave(start: Start, connect: Connect) -> None:

@@ -26,6 +26,13 @@ def first() -> Iterator[TcpListener]:
         yield listener
 
 
+def only(listeners: WorkerListeners, number: int) -> TcpListener:
+    """The listener of a worker that has one."""
+    (place,) = listeners.of_worker(number)
+    assert isinstance(place.listener, TcpListener)
+    return place.listener
+
+
 def accepts(listener: TcpListener) -> int:
     """How many connections wait."""
     listener.set_nonblocking(True)
@@ -40,10 +47,10 @@ def accepts(listener: TcpListener) -> int:
 
 @linux
 def test_each_worker_has_a_socket_of_its_own_on_the_port_of_the_first(first: TcpListener) -> None:
-    listeners = WorkerListeners(first, 3, backlog=256, own=True)
-    mine = [listeners.of_worker(number) for number in range(3)]
+    listeners = WorkerListeners([first], 3, backlog=256, own=True)
+    mine = [only(listeners, number) for number in range(3)]
     try:
-        assert not listeners.shared
+        assert not listeners.of_worker(0)[0].shared
         assert mine[0] is first
         assert len({listener.fileno() for listener in mine}) == 3
         assert {listener.local_addr() for listener in mine} == {first.local_addr()}
@@ -62,9 +69,8 @@ def test_the_environment_asks_for_one_shared_socket(
     first: TcpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLARE_REUSEPORT_WORKERS", "0")
-    listeners = WorkerListeners(first, 3, backlog=256, own=True)
-    assert listeners.shared
-    assert all(listeners.of_worker(number) is first for number in range(3))
+    listeners = WorkerListeners([first], 3, backlog=256, own=True)
+    assert all(listeners.of_worker(number) == [(first, True)] for number in range(3))
     assert not first.closed
     listeners.close_all_but(1)
     assert not first.closed
@@ -75,25 +81,24 @@ def test_where_the_option_does_not_balance_one_socket_is_shared(
     first: TcpListener, monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
-    assert WorkerListeners(first, 2, backlog=256, own=True).shared
+    assert WorkerListeners([first], 2, backlog=256, own=True).of_worker(0)[0].shared
 
 
 def test_a_socket_bound_by_somebody_else_is_shared(first: TcpListener) -> None:
-    assert WorkerListeners(first, 2, backlog=256, own=False).shared
+    assert WorkerListeners([first], 2, backlog=256, own=False).of_worker(0)[0].shared
 
 
 def test_one_worker_shares_nothing_and_opens_nothing(first: TcpListener) -> None:
-    listeners = WorkerListeners(first, 1, backlog=256, own=True)
-    assert not listeners.shared
-    assert listeners.of_worker(0) is first
+    listeners = WorkerListeners([first], 1, backlog=256, own=True)
+    assert listeners.of_worker(0) == [(first, False)]
     assert not _reuses_port(first)
 
 
 @linux
 def test_a_forked_worker_keeps_only_its_own(first: TcpListener) -> None:
-    listeners = WorkerListeners(first, 3, backlog=256, own=True)
+    listeners = WorkerListeners([first], 3, backlog=256, own=True)
     listeners.close_all_but(1)
-    assert [listeners.of_worker(number).closed for number in range(3)] == [True, False, True]
+    assert [only(listeners, number).closed for number in range(3)] == [True, False, True]
     listeners.close()
 
 
@@ -109,7 +114,7 @@ def test_a_second_server_finds_the_port_busy_before_and_while_workers_share_it(
     addr = first.local_addr()
     with pytest.raises(AddressInUse):
         HttpServer.bind(addr)
-    listeners = WorkerListeners(first, 2, backlog=256, own=True)
+    listeners = WorkerListeners([first], 2, backlog=256, own=True)
     try:
         with pytest.raises(AddressInUse):
             HttpServer.bind(addr)
@@ -123,12 +128,12 @@ def test_both_families_at_once_are_shared_out_too() -> None:
         first = TcpListener.bind(SocketAddr(IpAddr.unspecified_v6(), 0))
     except OSError:
         pytest.skip("no IPv6 here")
-    listeners = WorkerListeners(first, 2, backlog=256, own=True)
+    listeners = WorkerListeners([first], 2, backlog=256, own=True)
     try:
         target = ("127.0.0.1", first.local_addr().port)
         for _ in range(100):
             socket.create_connection(target).close()
-        counts = [accepts(listeners.of_worker(number)) for number in range(2)]
+        counts = [accepts(only(listeners, number)) for number in range(2)]
         assert sum(counts) == 100
         assert all(counts)
     finally:

@@ -139,10 +139,17 @@ def test_what_cannot_be_served_is_refused_before_anything_is(
         server.serve(handler, workers)
 
 
-def test_several_workers_and_several_addresses_do_not_go_together() -> None:
-    addresses = [SocketAddr.localhost(0), SocketAddr.localhost(0)]
-    with (
-        HttpServer.bind_many(addresses) as server,
-        pytest.raises(ValidationError, match="num_workers"),
-    ):
-        server.serve(hello, 2)
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("trusted_proxies", {"trusted_proxies": ["10.0.0.1/8"]}),
+        ("trusted_proxies", {"trusted_proxies": "10.0.0.0/8"}),
+        ("forwarded_headers", {"forwarded_headers": ["x-real-ip"]}),
+        ("forwarded_headers", {"forwarded_headers": ["forwarded", "x-forwarded-for"]}),
+        ("proxy_protocol", {"proxy_protocol": True}),
+    ],
+)
+def test_proxies_that_cannot_be_meant_are_refused(field: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ServerConfig(**changes).validate()
+    assert caught.value.field == field

@@ -1,0 +1,36 @@
+"""A server on a Unix socket and on a TCP port at once, and a request over each."""
+
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+from flare import HttpServer, Request, Response, SocketAddr, UnixStream, get, ok
+
+
+def handler(request: Request) -> Response:
+    return ok(f"hello {request.peer.ip}")  # 0.0.0.0: a peer on a Unix socket has no address
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "app.sock"
+        # For the owner and the group, such as the one that the proxy in front runs in.
+        with HttpServer.bind_many([SocketAddr.localhost(0), path], mode=0o660) as server:
+            thread = threading.Thread(target=server.serve, args=(handler,))
+            thread.start()
+            print("TCP: ", get(f"http://{server.local_addr()}/").text())
+            with UnixStream.connect(path, timeout_ms=2000) as stream:
+                stream.set_recv_timeout(2000)
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
+                answer = bytearray()
+                while data := stream.read(4096):
+                    answer += data
+            print("Unix:", answer.partition(b"\r\n\r\n")[2].decode())
+            server.close()
+            thread.join()
+        print("the socket file is gone:", not os.path.exists(path))
+
+
+if __name__ == "__main__":
+    main()
