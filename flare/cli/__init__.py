@@ -1,7 +1,8 @@
 """The command line: ``demo``, ``serve`` and ``get``.
 
 Each is one module with a ``run(arguments)`` that returns the exit code: 0 for done, 1 for a
-network that did not do it, 2 for a command that cannot be meant, with one line on stderr.
+network that did not do it, 2 for a command that cannot be meant, 3 for a status that is no 2xx
+where a file was wanted (``get -o``), with one line on stderr.
 """
 
 from __future__ import annotations
@@ -119,6 +120,16 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 def _add_get(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write it there, once it is whole; needs a 2xx"
+    )
+    parser.add_argument(
+        "-C",
+        "--continue",
+        dest="resume",
+        action="store_true",
+        help="with -o: go on where an earlier one stopped",
+    )
     parser.add_argument("-i", "--include", action="store_true", help="print the head as well")
     parser.add_argument("-X", "--request", metavar="METHOD", help="default: GET, or POST with -d")
     parser.add_argument("-d", "--data", help="the body; @FILE reads it from a file, @- from stdin")

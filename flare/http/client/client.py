@@ -51,6 +51,7 @@ from flare.http.retry import RetryPolicy
 if TYPE_CHECKING:
     from flare.http.client.cookie_jar import ClientCookieJar
     from flare.http.client.netrc_auth import NetrcCredentials
+    from flare.http.client.save import Progress
     from flare.tls import TlsConfig
 
 __all__ = ["HttpClient"]
@@ -487,6 +488,42 @@ class HttpClient:
         download = self.request("GET", url, **kwargs)
         assert isinstance(download, HttpDownload)
         return download
+
+    def download(
+        self,
+        url: str,
+        path: str | os.PathLike[str],
+        *,
+        resume: bool = True,
+        progress: Progress | None = None,
+        **kwargs: Unpack[CallOptions],
+    ) -> HttpDownload:
+        """GET *url* into the file *path*, which is there when it is whole and not before.
+
+        The bytes are written to *path* with ``.part`` at its end, never more than 1 MiB in memory.
+        With *resume* a download that failed leaves that file, and ``.part-info`` beside it, if the
+        server can tell its versions apart; another call for the same URL then asks for the rest,
+        and starts anew where the server has another version or no ranges. *progress* is called
+        with the bytes that are there and the size of the file, ``None`` if that is unknown.
+
+        Returns the response, whose body is read. Its status is a 2xx, or a 416 by which the server
+        said that nothing was missing; another raises ``HttpError``, and *path* is left as it is.
+        Raises what ``request`` does and ``OSError`` for the file, ``BlockingIOError`` among it
+        where another download is writing the same one. The total of the timeout ends with the
+        head. *kwargs* are those of ``request``; ``Range`` and ``If-Range`` are not for the caller.
+        """
+        from flare.http.client.save import save
+
+        headers = HeaderMap(kwargs.pop("headers", None))
+        if "range" in headers or "if-range" in headers:
+            raise ValidationError("headers", "a download sets Range and If-Range by itself")
+
+        def fetch(asked: HeaderMap) -> HttpDownload:
+            kwargs["headers"] = asked
+            return self.get_streaming(url, **kwargs)
+
+        whole_url = self._resolver.resolve(url, kwargs.get("params")).text
+        return save(fetch, whole_url, path, headers, resume=resume, progress=progress)
 
     def with_pool(
         self, max_idle_per_host: int = 8, max_idle_total: int = 64, idle_timeout_ms: int = 90_000

@@ -15,7 +15,7 @@ import errno
 import select
 from collections.abc import Callable
 from time import monotonic
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn, TypeVar
 
 from flare.errors import BrokenPipe, ConnectionReset, NetworkError, Timeout, ValidationError
 from flare.http.client.content import INLINE_BYTES, Content
@@ -37,6 +37,9 @@ __all__ = ["READ_BYTES", "H1Connection", "response_limits"]
 
 READ_BYTES = 256 * 1024
 """The most that is read at once, and so the most a download holds of its body."""
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 _HEAD_READ_BYTES = 64 * 1024
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
@@ -217,6 +220,24 @@ class H1Connection:
             raise
         return b""
 
+    def read_counted_into(self, buffer: memoryview, clock: Clock) -> int:
+        """``read_body`` into *buffer*, past the decoder: how many bytes came, 0 at the end of the
+        body and wherever that cannot be done, so that ``read_body`` says more."""
+        count = min(len(buffer), self._decoder.counted_left)
+        read_into = getattr(self._stream, "read_into", None)
+        if not count or read_into is None:
+            return 0
+        try:
+            got: int = self._wait_for(read_into, buffer[:count], 0, clock, "reading the body")
+        except BaseException:
+            self.close()
+            raise
+        if got:
+            self._decoder.take_counted(got)
+        else:
+            self._decoder.receive_eof()
+        return got
+
     def _read_head(self, clock: Clock) -> ResponseHead:
         decoder = self._decoder
         try:
@@ -231,6 +252,16 @@ class H1Connection:
 
     def _receive(self, n: int, clock: Clock, doing: str) -> None:
         """Wait for bytes, or for the end, and hand them to the decoder."""
+        data = self._wait_for(self._stream.read, n, b"", clock, doing)
+        if data:
+            self.answered = True
+            self._decoder.receive(data)
+        else:
+            self._decoder.receive_eof()
+
+    def _wait_for(self, read: Callable[[A], T], argument: A, end: T, clock: Clock, doing: str) -> T:
+        """``read(argument)``, which waits for bytes at most as long as *clock* lets it; *end* where
+        the stream has ended without a word, and may."""
         limit = clock.limits.read
         want = clock.wait_ms(limit, doing, self.peer)
         timeout = _socket_timeout(self._recv_ms, want, limit)
@@ -238,18 +269,13 @@ class H1Connection:
             self._stream.set_recv_timeout(timeout)
             self._recv_ms = timeout
         try:
-            data = self._stream.read(n)
+            return read(argument)
         except Timeout as exc:
             raise clock.wait_error("read", limit, want, self.peer, doing) from exc
         except NetworkError as exc:
             if not self._is_unannounced_end(exc):
                 self._fail(exc, doing)
-            data = b""
-        if data:
-            self.answered = True
-            self._decoder.receive(data)
-        else:
-            self._decoder.receive_eof()
+            return end
 
     def _is_unannounced_end(self, exc: NetworkError) -> bool:
         """Whether *exc* is a TLS connection cut off at TCP, and HTTP itself tells what is missing.

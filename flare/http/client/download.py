@@ -13,6 +13,8 @@ from flare.http.client.connection import READ_BYTES
 from flare.http.response import Response, charset_of
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
     from flare.http.client.sender import Reply
 
 __all__ = ["HttpDownload"]
@@ -27,8 +29,8 @@ class HttpDownload(Response):
 
     It has all that a ``Response`` has; ``body``, ``text()`` and ``json()`` read what is left
     first. Read it in one of these ways: by iteration (pieces as they arrive, of at most 256 KiB),
-    ``iter_bytes``, ``iter_lines``, ``read_chunk``, ``read`` or ``read_all``. What was read is not
-    kept.
+    ``iter_bytes``, ``iter_lines``, ``read_chunk``, ``read_into``, ``read`` or ``read_all``. What
+    was read is not kept.
 
     Each read waits at most the call's read timeout, then raises ``CallTimeout``; the total of the
     call ended with the head. A body cut short raises ``HttpProtocolError``; a compressed one is
@@ -64,15 +66,18 @@ class HttpDownload(Response):
         try:
             data = self._read(n)
         except BaseException:
-            self._reply = None
-            self._cut = True
-            reply.abandon()
+            self._give_up(reply)
             raise
         if not data:
             self._reply = None
             self._trailers = reply.trailers()
             reply.finish()
         return data
+
+    def _give_up(self, reply: Reply) -> None:
+        self._reply = None
+        self._cut = True
+        reply.abandon()
 
     def read_chunk(self, max_bytes: int = 65536) -> bytes:
         """What comes next, at most *max_bytes*; ``b""`` at the end. Blocks until there is some."""
@@ -87,6 +92,25 @@ class HttpDownload(Response):
         chunk = bytes(self._rest[:max_bytes])
         self._rest = self._rest[max_bytes:]
         return chunk
+
+    def read_into(self, buffer: WriteableBuffer) -> int:
+        """What comes next into *buffer*, as much as one read brings; how many bytes that are, 0 at
+        the end. Blocks until there is some."""
+        view = memoryview(buffer).cast("B")
+        reply = self._reply
+        if reply is not None and not self._rest and self._read == reply.read_body:
+            try:
+                count = reply.read_counted_into(view)
+            except BaseException:
+                self._give_up(reply)
+                raise
+            if count:
+                return count
+        if not view:
+            return 0
+        data = self.read_chunk(len(view))
+        view[: len(data)] = data
+        return len(data)
 
     def read(self, n: int = -1) -> bytes:
         """Like the ``read`` of a file: exactly *n* bytes, or fewer at the end, where it is

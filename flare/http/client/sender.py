@@ -99,6 +99,10 @@ class Reply:
         """The next bytes of the body; ``b""`` at its end."""
         return self._connection.read_body(n, self._clock)
 
+    def read_counted_into(self, buffer: memoryview) -> int:
+        """The next bytes of the body as they came, in *buffer*; 0 where ``read_body`` must say."""
+        return self._connection.read_counted_into(buffer, self._clock)
+
     def decoded(self, response: Response) -> Callable[[int], bytes]:
         """What reads the body, with its content codings undone where this call wants that; the
         fields of *response* then tell of the body as it will be. Abandons where it raises."""

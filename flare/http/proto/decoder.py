@@ -104,6 +104,19 @@ class _Decoder:
         return len(self._buf) - self._pos
 
     @property
+    def counted_left(self) -> int:
+        """How many bytes of the body, none of them received yet, follow as they are; else 0."""
+        if self._state is not _State.BODY_LENGTH or self._pos < len(self._buf):
+            return 0
+        return self._left
+
+    def take_counted(self, n: int) -> None:
+        """*n* of the ``counted_left`` bytes were received past this decoder."""
+        self._left -= n
+        if not self._left:
+            self._state = _State.END
+
+    @property
     def in_message(self) -> bool:
         """Whether a message has begun and not ended. A blank line before it is no beginning."""
         if self._state is not _State.HEAD:
