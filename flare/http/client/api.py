@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+from flare.http.client.call_options import BodyOptions, CallOptions
 from flare.http.client.client import HttpClient
-from flare.http.client.options import BodyOptions, CallOptions
 from flare.http.response import Response
 
 __all__ = ["delete", "get", "head", "options", "patch", "post", "put", "request"]

@@ -13,6 +13,13 @@ from flare.errors import NetworkError, ValidationError
 from flare.http.body import as_body
 from flare.http.client.auth import Auth, ChallengedAuth, as_auth
 from flare.http.client.call import Call
+from flare.http.client.call_options import (
+    AuthLike,
+    BodyOptions,
+    CallOptions,
+    HeadersLike,
+    TimeoutLike,
+)
 from flare.http.client.connection import response_limits
 from flare.http.client.content import UNSET, Content, encode_content
 from flare.http.client.decompress import (
@@ -25,13 +32,6 @@ from flare.http.client.download import HttpDownload
 from flare.http.client.events import active_log, masked_url
 from flare.http.client.fields import DefaultFields, check_method
 from flare.http.client.multipart import FilesLike
-from flare.http.client.options import (
-    AuthLike,
-    BodyOptions,
-    CallOptions,
-    HeadersLike,
-    TimeoutLike,
-)
 from flare.http.client.pool import ConnectionPool
 from flare.http.client.redirect import RedirectMode, RedirectPolicy
 from flare.http.client.retries import Retries
