@@ -11,16 +11,19 @@ from collections.abc import Iterable
 
 from flare.http.proto.chunked import is_forbidden_trailer
 from flare.http.proto.encoder import field_line, status_line
-from flare.http.proto.fields import Item
+from flare.http.proto.fields import Item, is_secret_name
 from flare.http.proto.headers import HeaderMap
 from flare.http.response import Response, StreamingResponse
 
 __all__ = [
     "CHUNKED_BODY",
     "COUNTED_BODY",
+    "KEEP_ALIVE",
     "UNTIL_CLOSE_BODY",
     "as_bytes",
     "buffered_head",
+    "content_length_line",
+    "known_start",
     "response_problem",
     "streaming_head",
 ]
@@ -32,7 +35,7 @@ UNTIL_CLOSE_BODY = 3
 _OWNED = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "date"})
 _OWNED_STREAMING = _OWNED | {"trailer"}
 
-_KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
+KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
 _CLOSE = b"Connection: close\r\n\r\n"
 _KNOWN_LENGTHS = [b"Content-Length: %d\r\n" % length for length in range(1025)]
 
@@ -80,8 +83,37 @@ def buffered_head(
             else content_length_line(0 if status == 205 else length)
         )
     parts.append(date_line)
-    parts.append(_KEEP_ALIVE if keep_alive else _CLOSE)
+    parts.append(KEEP_ALIVE if keep_alive else _CLOSE)
     return b"".join(parts)
+
+
+_MEMO_STARTS = 512
+_MEMO_START_BYTES = 512
+_starts: dict[tuple[object, ...], bytes] = {}
+
+
+def known_start(response: Response) -> bytes | None:
+    """The status line and the handler's fields of *response* as they go out, from a memo where
+    the same were sent before; ``None`` where its head is not that simple, or holds a secret."""
+    key = (response.status, response.reason, *response.headers._items)
+    start = _starts.get(key)
+    if start is None:
+        status, items = response.status, response.headers._items
+        if (
+            type(status) is not int
+            or not 200 <= status <= 999
+            or has_no_content(status)
+            or status == 205
+            or any(lower in _OWNED or is_secret_name(lower) for lower, _, _ in items)
+        ):
+            return None
+        lines = [field_line(name, value) for _, name, value in items]
+        start = status_line(status, response.reason) + b"".join(lines)
+        if len(start) <= _MEMO_START_BYTES:
+            if len(_starts) >= _MEMO_STARTS:
+                _starts.clear()
+            _starts[key] = start
+    return start
 
 
 def streaming_head(
@@ -120,7 +152,7 @@ def streaming_head(
         keep_alive = False
     if date_line:
         parts.append(date_line)
-    parts.append(_KEEP_ALIVE if keep_alive else _CLOSE)
+    parts.append(KEEP_ALIVE if keep_alive else _CLOSE)
     return b"".join(parts), framing
 
 

@@ -17,9 +17,11 @@ from flare.net import SocketAddr
 
 if TYPE_CHECKING:
     from flare.http.proto.cookie import CookieJar
+    from flare.http.proto.heads import RequestHead
 
 __all__ = ["MissingParam", "Request"]
 
+_new = object.__new__
 _NO_PEER = SocketAddr.localhost(0)
 
 
@@ -107,6 +109,32 @@ class Request:
         self._fields = fields
         self._headers = None
         self._trailers = HeaderMap._from_items(list(trailers.items)) if trailers else None
+        self._params = None
+        self._match = None
+        return self
+
+    @classmethod
+    def _from_head(
+        cls,
+        head: RequestHead,
+        body: bytes,
+        peer: SocketAddr,
+        expose_errors: bool,
+        trailers: HeaderMap | None = None,
+    ) -> Request:
+        """``_from_wire`` for the server, which makes one for every request."""
+        self = _new(cls)
+        self.method = head.method
+        self.url = head.target
+        self.body = body
+        self.version = head.version
+        self.peer = peer
+        self.expose_errors = expose_errors
+        self.tls_info = None
+        self.mount_path = ""
+        self._fields = head.fields
+        self._headers = None
+        self._trailers = trailers
         self._params = None
         self._match = None
         return self

@@ -214,6 +214,12 @@ class Router(RouteListing, Handler):
             return dispatch_key(match.target, match.request), match.serve
         return match.target, match.serve
 
+    def literal_route(self, method: str, url: str) -> Route | None:
+        """The route for *url* where it is a registered path to the letter. Registering more
+        never changes it."""
+        paths = self._literals.get(method)
+        return paths.get(url) if paths is not None else None
+
     def dispatch_key(self, req: Request) -> object:
         """The matched ``Route``; for a mount what its handler says; else this router."""
         match = self._recall(req)

@@ -21,6 +21,7 @@ from flare.http.server.logs import log_access, log_connection_error, log_late_ha
 from flare.http.server.wire import (
     ABORTED,
     BODY,
+    BUSY,
     DONE,
     HEAD,
     IDLE,
@@ -75,6 +76,7 @@ class Connection:
         "deadline",
         "open",
         "peer",
+        "plain",
         "sock",
         "token",
         "wire",
@@ -89,6 +91,8 @@ class Connection:
         self.wire = wire
         self.peer = peer
         self.open = True
+        self.plain = False
+        """Whether it waits between two requests and nothing is pending: see ``lane.py``."""
         self.deadline = NEVER_MS
         self._armed_at = NEVER_MS
         self._timer = 0
@@ -111,6 +115,7 @@ class Connection:
 
     def on_event(self, flags: int) -> None:
         """The reactor found the socket ready."""
+        self.plain = False
         if self._lingering:
             self._discard()
         elif self._writing:
@@ -139,12 +144,17 @@ class Connection:
         except OSError:
             self.close(CancelReason.PEER_CLOSED)
             return
+        self.on_data(data)
+
+    def on_data(self, data: bytes) -> None:
+        """Take what was read, ``b""`` at the end, and answer what is complete."""
+        self.plain = False
         if data:
-            self.wire.receive(data)
+            self._serve(self.wire.take(data))
         else:
             self._eof = True
             self.wire.receive_eof()
-        self.advance()
+            self.advance()
 
     def _on_writable(self) -> None:
         if self._flush() and self._task is None and self._pump():
@@ -152,19 +162,23 @@ class Connection:
 
     def advance(self) -> None:
         """Answer the requests that are complete, a turn's worth of them."""
+        self._serve(self.wire.next_exchange())
+
+    def _serve(self, exchange: Exchange | None) -> None:
+        """Answer *exchange* and those behind it, a turn's worth, and wait for more."""
         wire, worker = self.wire, self._worker
         turn = _TURN
         reads = _BODY_READS
         while True:
-            exchange = wire.next_exchange()
             if exchange is None:
-                if wire.phase == BODY and reads and not self._eof and self._read_more():
-                    reads -= 1
-                    continue
-                break
+                if wire.phase != BODY or not reads or self._eof or not self._read_more():
+                    break
+                reads -= 1
+                exchange = wire.next_exchange()
+                continue
             self._asked_at = self._began
             self._began = self._body_began = 0
-            if worker.config.access_log:
+            if worker.access_log:
                 exchange.started_ns = worker.clock_ns()
             exchange.connection = self
             result = worker.dispatch.run(exchange)
@@ -180,14 +194,30 @@ class Connection:
                 self._queued = True
                 worker.ready.append(self)
                 break
+            exchange = wire.next_exchange()
         self._settle(more=not turn)
+
+    def answer(self, exchange: Exchange, result: object) -> None:
+        """Take the result of a plain connection's request, and go on."""
+        self.plain = False
+        self.wire.phase = BUSY
+        if self._answer(exchange, result):
+            self.advance()
+
+    def owe(self, data: memoryview) -> None:
+        """A plain connection's response could not be sent whole: this is left."""
+        self.plain = False
+        wire = self.wire
+        wire.out.append(data)
+        wire.out_bytes += len(data)
+        self._settle(more=False)
 
     def _answer(self, exchange: Exchange, result: object) -> bool:
         """Take a result; whether the next request's turn has come."""
         wire = self.wire
         stream = wire.respond(exchange, result)
         if stream is None:
-            if self._worker.config.access_log:
+            if self._worker.access_log:
                 self._log_access(exchange, wire.sent)
             return wire.out_bytes < _MAX_UNFLUSHED or self._flush()
         stream.connection = self
@@ -229,13 +259,16 @@ class Connection:
         worker = self._worker
         config, now = worker.config, worker.now_ms
         if phase == IDLE:
-            idle = config.idle_timeout_ms
             if worker.draining and self.wire.served:
                 if not worker.leaving:
                     self.close(CancelReason.SHUTDOWN)
                     return
-                idle = _LEAVE_MS
-            self.set_deadline(now + idle if idle else NEVER_MS)
+                self.set_deadline(now + _LEAVE_MS)
+            else:
+                self.set_deadline(worker.idle_deadline)
+                if self.wire.clean and worker.takes_lane:
+                    self._asked_at = 0
+                    self.plain = True
             return
         if self._answered != self.wire.served:
             # What was begun before the last answer is over.
@@ -259,10 +292,13 @@ class Connection:
     def await_task(self, task: Exchange | BodyWriter) -> None:
         """Wait for the outcome of *task*. Meanwhile nothing is read, and only the peer's leaving
         is noticed."""
+        self.plain = False
         self._task = task
-        self._task_deadline = (
-            self._deadline_of_handler() if isinstance(task, Exchange) else NEVER_MS
-        )
+        if isinstance(task, Exchange):
+            self.wire.phase = BUSY
+            self._task_deadline = self._deadline_of_handler()
+        else:
+            self._task_deadline = NEVER_MS
         # What is unsent already has the deadline that goes with it.
         if not self.wire.out or self._flush():
             self._writing = False
@@ -324,16 +360,17 @@ class Connection:
                 if len(out) == 1:
                     sent = self.sock.send(out[0])
                 else:
-                    sent = self.sock.sendmsg([out[i] for i in range(min(len(out), _MAX_BUFFERS))])
+                    sent = self.sock.sendmsg(out[:_MAX_BUFFERS])
                 wire.out_bytes -= sent
-                while sent:
-                    first = out[0]
-                    size = len(first)
-                    if sent < size:
-                        out[0] = memoryview(first)[sent:]
+                gone = 0
+                for piece in out:
+                    if sent < len(piece):
                         break
-                    out.popleft()
-                    sent -= size
+                    sent -= len(piece)
+                    gone += 1
+                del out[:gone]
+                if sent:
+                    out[0] = memoryview(out[0])[sent:]
                 if self._writing:
                     self._set_write_deadline()
         except (BlockingIOError, InterruptedError):
@@ -407,7 +444,7 @@ class Connection:
     def _end_stream(self, stream: BodyWriter) -> bool:
         exchange, self._exchange, self._stream = self._exchange, None, None
         self.wire.body_sent()
-        if exchange is not None and self._worker.config.access_log:
+        if exchange is not None and self._worker.access_log:
             self._log_access(exchange, stream.sent)
         return self._flush()
 
@@ -455,6 +492,7 @@ class Connection:
 
     def drain(self) -> None:
         """Finish what is begun, and end."""
+        self.plain = False
         self.wire.drain()
         if self._task is not None:
             self._task.cancel(CancelReason.SHUTDOWN)
@@ -530,7 +568,7 @@ class Connection:
             if stream is not None:
                 if stream is not task:
                     stream.close(reason)
-                if self._exchange is not None and worker.config.access_log:
+                if self._exchange is not None and worker.access_log:
                     self._log_access(self._exchange, stream.sent)
 
     def cut_off(self) -> None:

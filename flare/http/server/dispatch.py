@@ -29,6 +29,7 @@ from flare.http.handler import dispatch_key
 from flare.http.response import Response
 from flare.http.router import Router
 from flare.http.server.failures import error_response
+from flare.http.server.h1_shared import Plan
 from flare.http.server.kinds import Cancellable
 from flare.http.server.lease import IN_LANE, JOINED_LANE, NO_LANE, Overtaken, Task
 from flare.http.server.logs import error_log, log_late_handler
@@ -37,6 +38,7 @@ from flare.http.server.watch import COMPUTING_SHARE
 from flare.http.server.wire import BodyWriter, Exchange
 
 if TYPE_CHECKING:
+    from flare.http.proto.heads import RequestHead
     from flare.http.server.worker import Worker
 
 __all__ = ["PENDING", "REFUSED", "Dispatch", "Fate"]
@@ -65,7 +67,7 @@ class Fate:
     """
 
     __slots__ = ("_calls", "_probe_at", "_probing", "_takeovers", "_wait", "computes", "exiled",
-                 "key", "mode", "watched")  # fmt: skip
+                 "key", "mode", "quick", "watched")  # fmt: skip
 
     def __init__(self, key: object, mode: str) -> None:
         self.key = key
@@ -74,6 +76,8 @@ class Fate:
         self.computes = False
         self.watched = False
         """Whether a call must be noted: true from a takeover until it is forgotten."""
+        self.quick = mode == "auto"
+        """Whether the next call runs on the loop without any more questions."""
         self._calls = 0
         self._takeovers = 0
         self._probing = False
@@ -90,10 +94,12 @@ class Fate:
         self._calls += 1
         if self._calls > _WITHIN_CALLS:
             self.watched = False
+            self.quick = True
         return True
 
     def overtaken(self, now_ms: int) -> None:
         """A call on the loop took too long."""
+        self.quick = False
         if self.exiled:
             self._probing = False
             self._wait = min(self._wait * 2, _LONGEST_PROBE_MS)
@@ -112,7 +118,11 @@ class Fate:
         """A probe came back in time."""
         if self._probing:
             self.exiled = self.watched = self._probing = self.computes = False
+            self.quick = True
             self._wait = _PROBE_MS
+
+
+_ASK = Fate(None, "ask")
 
 
 class Dispatch:
@@ -134,7 +144,8 @@ class Dispatch:
         """How many there have been."""
         self.away = 0
         """Calls that are off the loop, waiting for a thread among them."""
-        self._busy = 0  # the threads these take; of the lane, as many as it lets run
+        self.busy = 0
+        """The threads these take; of the ``ComputeLane``, as many as it lets run."""
         self._laned = 0  # those in the lane, waiting among them
         # Guards the three against threads that bring results after the end of the loop.
         self._counting = threading.Lock()
@@ -161,6 +172,21 @@ class Dispatch:
             self._give_cancel(exchange)
         return self._start(exchange, fate, refuse=True)
 
+    def plan(self, head: RequestHead) -> Plan:
+        """Who answers requests with *head*, where no look at the single request is needed."""
+        key: object = None
+        function: Callable[..., object] = self._function
+        if self._router is not None:
+            key = route = self._router.literal_route(head.method, head.target)
+            if route is not None:
+                function = route.function
+        elif not self._keyed and not self._takes_cancel:
+            key = self._handler
+        if key is None or head.method == "HEAD" or not head.keep_alive:
+            return Plan(head, function, _ASK)
+        fate = self._fates.get(id(key)) or self._new_fate(self._fates, key)
+        return Plan(head, function, fate)
+
     @staticmethod
     def _give_cancel(exchange: Exchange) -> None:
         cell = exchange.cell = CancelCell()
@@ -181,7 +207,7 @@ class Dispatch:
         worker = self._worker
         if fate.mode == "auto":
             if (
-                self._busy < self._threads
+                self.busy < self._threads
                 and self._someone_stands_by()
                 and (not fate.watched or fate.may_lead(worker.now_ms))
             ):
@@ -222,7 +248,7 @@ class Dispatch:
     def _someone_stands_by(self) -> bool:
         """Whether there is a free thread besides the leader; starts one where there may be."""
         threads = self._worker.threads
-        if len(threads.all) - 1 > self._busy:
+        if len(threads.all) - 1 > self.busy:
             return True
         if len(threads.all) - 1 >= self._threads:
             return False
@@ -241,16 +267,16 @@ class Dispatch:
             task.lane = IN_LANE
             self._laned += 1
             if self._laned <= lane.width:
-                self._busy += 1
+                self.busy += 1
             lane.enter(lambda: threads.submit(task))
         else:
-            self._busy += 1
+            self.busy += 1
             threads.submit(task)
 
     def overtaken(self, task: Task, computing: bool) -> None:
         """*task* runs on a thread that leads no more."""
         self.away += 1
-        self._busy += 1
+        self.busy += 1
         fate = task.fate
         fate.overtaken(self._worker.now_ms)
         fate.computes = computing
@@ -267,11 +293,11 @@ class Dispatch:
         with self._counting:
             self.away -= 1
             if laned != IN_LANE:
-                self._busy -= 1
+                self.busy -= 1
             else:
                 self._laned -= 1
                 if self._laned < lane.width:
-                    self._busy -= 1
+                    self.busy -= 1
         if share is not None:
             # Beside others that compute each has little: only one that had its turn is cleared.
             if share > COMPUTING_SHARE:

@@ -15,7 +15,9 @@ from flare.http._respond import (
     UNTIL_CLOSE_BODY,
     as_bytes,
     buffered_head,
+    content_length_line,
     has_no_content,
+    known_start,
     response_problem,
     streaming_head,
     wants_close,
@@ -27,12 +29,12 @@ from flare.http.proto.decoder import EndOfMessage
 from flare.http.proto.errors import HttpParseError
 from flare.http.proto.framing import NO_BODY
 from flare.http.proto.headers import HeaderMap
-from flare.http.proto.heads import H1Limits, RequestHead
+from flare.http.proto.heads import RequestHead
 from flare.http.request import Request
 from flare.http.response import Response, StreamingResponse
-from flare.http.server.config import ServerConfig
 from flare.http.server.failures import error_response
 from flare.http.server.h1_refusal import CONTINUE, RefusingWire
+from flare.http.server.h1_shared import H1Shared
 from flare.http.server.logs import error_log, escape, log_handler_error
 from flare.http.server.wire import (
     BODY,
@@ -45,7 +47,6 @@ from flare.http.server.wire import (
     Exchange,
 )
 from flare.net import SocketAddr
-from flare.runtime.date_cache import DateCache
 
 __all__ = ["H1Wire"]
 
@@ -56,36 +57,55 @@ _JOINED_BYTES = 8 * 1024
 class H1Wire(RefusingWire):
     """The HTTP/1.1 side of one connection; see ``Wire``."""
 
-    __slots__ = ("_body", "_config", "_streaming_keep_alive")
+    __slots__ = ("_body", "_streaming_keep_alive")
 
-    def __init__(
-        self, config: ServerConfig, limits: H1Limits, date: DateCache, peer: SocketAddr
-    ) -> None:
-        super().__init__(limits, date, peer, keep_alive=config.keep_alive)
-        self._config = config
+    def __init__(self, shared: H1Shared, peer: SocketAddr) -> None:
+        super().__init__(shared, peer)
         self._body: bytes | bytearray = b""
         self._streaming_keep_alive = False
 
     def receive(self, data: bytes) -> None:
+        self.clean = False
         self._decoder.receive(data)
 
+    def take(self, data: bytes) -> Exchange | None:
+        # One request in one read, like one before: the common case, and nothing to decode.
+        clean = self.clean
+        if clean:
+            plan = self._shared.known.get(data)
+            if plan is not None:
+                return self._exchange(plan.head, b"")
+            self.clean = False
+        decoder = self._decoder
+        decoder.receive(data)
+        exchange = self.next_exchange()
+        if clean and exchange is not None and not decoder.buffered and data[0] > 0x20:
+            head = exchange.head
+            if head.framing.kind == NO_BODY:
+                self._shared.remember(data, head)
+        return exchange
+
     def next_exchange(self) -> Exchange | None:
-        if self.phase >= BUSY:
+        if self.clean or self.phase >= BUSY:
             return None
+        decoder = self._decoder
         try:
             head = self._head
             if head is None:
-                event = self._decoder.next_event()
+                event = decoder.next_event()
                 if event is None:
-                    decoder = self._decoder
-                    # The blank line that old clients send behind a body begins no request.
-                    self.phase = HEAD if decoder.buffered and decoder.in_message else IDLE
+                    if not decoder.buffered:
+                        self.phase = IDLE
+                        self.clean = self.served > 0
+                    else:
+                        # The blank line that old clients send behind a body begins no request.
+                        self.phase = HEAD if decoder.in_message else IDLE
                     return None
                 assert isinstance(event, RequestHead)
                 head = event
                 if head.framing.kind == NO_BODY:
-                    self._decoder.next_event()
-                    return self._exchange(head, b"", None)
+                    decoder.next_event()
+                    return self._exchange(head, b"")
                 self._begin_body(head)
             return self._read_body(head)
         except HttpParseError as error:
@@ -107,7 +127,10 @@ class H1Wire(RefusingWire):
                 return None
             if isinstance(event, EndOfMessage):
                 body, self._body, self._head = bytes(self._body), b"", None
-                return self._exchange(head, body, event)
+                trailers = event.trailers.items
+                return self._exchange(
+                    head, body, HeaderMap._from_items(list(trailers)) if trailers else None
+                )
             assert isinstance(event, bytes)
             if not self._body:
                 self._body = event
@@ -116,33 +139,27 @@ class H1Wire(RefusingWire):
                     self._body = bytearray(self._body)
                 self._body += event
 
-    def _exchange(self, head: RequestHead, body: bytes, end: EndOfMessage | None) -> Exchange:
+    def _exchange(
+        self, head: RequestHead, body: bytes, trailers: HeaderMap | None = None
+    ) -> Exchange:
         self.phase = BUSY
-        trailers = end.trailers if end is not None and end.trailers.items else None
-        request = Request._from_wire(
-            head.method,
-            head.target,
-            head.version,
-            head.fields,
-            body,
-            self._peer,
-            self._config.expose_error_messages,
-            trailers,
-        )
-        return Exchange(request, head.minor, head.keep_alive)
+        expose_errors = self._shared.config.expose_error_messages
+        return Exchange(Request._from_head(head, body, self._peer, expose_errors, trailers), head)
 
     def respond(self, exchange: Exchange, result: object) -> H1BodyWriter | None:
-        request = exchange.request
+        request, head = exchange.request, exchange.head
         self.served = served = self.served + 1
-        limit = self._config.max_keepalive_requests
-        keep_alive = exchange.keep_alive and not self._last and not 0 < limit <= served
+        limit = self._shared.config.max_keepalive_requests
+        keep_alive = head.keep_alive and not self._last and not 0 < limit <= served
         # A peer that counts on the next request may be sending it.
-        self.linger = exchange.keep_alive
+        self.linger = head.keep_alive
         try:
+            if type(result) is Response and keep_alive and self._respond_shortly(head, result):
+                return None
             problem = response_problem(result)
             if problem is None:
                 if isinstance(result, Response) and result.body_stream is None:
-                    self._respond_buffered(request, result, keep_alive)
+                    self._respond_buffered(head, result, keep_alive)
                     return None
                 return self._respond_streaming(exchange, result, keep_alive)
         except Exception as error:
@@ -150,34 +167,55 @@ class H1Wire(RefusingWire):
             # the head is made.
             problem = error
         _close_unsent(result, request)
-        self._respond_buffered(request, error_response(request, problem), keep_alive)
+        self._respond_buffered(head, error_response(request, problem), keep_alive)
         return None
 
-    def _respond_buffered(self, request: Request, response: Response, keep_alive: bool) -> None:
+    def _respond_shortly(self, head: RequestHead, response: Response) -> bool:
+        """Answer with *response* if there is nothing special about it; whether it was."""
+        body = response.body
+        if (
+            response.body_stream is not None
+            or type(body) is not bytes
+            or len(body) > _JOINED_BYTES
+            or head.method == "HEAD"
+        ):
+            return False
+        start = known_start(response)
+        if start is None:
+            return False
+        self.status = response.status
+        self.sent = size = len(body)
+        data = b"".join((start, content_length_line(size), self._shared.keep_alive_end, body))
+        self.out.append(data)
+        self.out_bytes += len(data)
+        self.phase = IDLE
+        return True
+
+    def _respond_buffered(self, head: RequestHead, response: Response, keep_alive: bool) -> None:
         items = response.headers._items
         if keep_alive and items and wants_close(items):
             keep_alive = False
         body = response.body
-        head_request = request.method == "HEAD"
-        head = buffered_head(
+        head_request = head.method == "HEAD"
+        lines = buffered_head(
             response.status,
             response.reason,
             items,
             len(body),
             head_request=head_request,
             keep_alive=keep_alive,
-            date_line=self._date.header_line,
+            date_line=self._shared.date_line,
         )
         self.status = status = response.status
         if not body or head_request or has_no_content(status) or status == 205:
             self.sent = 0
-            self._write(head)
+            self._write(lines)
         else:
             self.sent = len(body)
             if len(body) <= _JOINED_BYTES:
-                self._write(head + body)
+                self._write(lines + body)
             else:
-                self._write(head)
+                self._write(lines)
                 self._write(body)
         self.phase = IDLE if keep_alive else DONE
 
@@ -197,15 +235,15 @@ class H1Wire(RefusingWire):
             result.headers,
             result.trailers,
             length,
-            minor=exchange.minor,
+            minor=exchange.head.minor,
             keep_alive=keep_alive,
-            date_line=self._date.header_line,
+            date_line=self._shared.date_line,
         )
         self._write(head)
         self.status = result.status
         self.sent = 0
         keep_alive = keep_alive and framing != UNTIL_CLOSE_BODY
-        if request.method == "HEAD" or has_no_content(result.status):
+        if exchange.head.method == "HEAD" or has_no_content(result.status):
             self.phase = IDLE if keep_alive else DONE
             _close_logged(body, request)
             return None

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from flare.errors import http_reason_phrase
 from flare.http._respond import buffered_head
 from flare.http.proto.decoder import RequestDecoder
 from flare.http.proto.errors import HttpParseError
-from flare.http.proto.heads import H1Limits, RequestHead
+from flare.http.proto.heads import RequestHead
+from flare.http.server.h1_shared import H1Shared
 from flare.http.server.logs import error_log, escape
 from flare.http.server.wire import DONE, HEAD, IDLE
 from flare.net import SocketAddr
-from flare.runtime.date_cache import DateCache
 
 __all__ = ["CONTINUE", "RefusingWire"]
 
@@ -25,11 +23,12 @@ class RefusingWire:
     for the peer, and the end of the connection."""
 
     __slots__ = (
-        "_date",
         "_decoder",
         "_head",
         "_last",
         "_peer",
+        "_shared",
+        "clean",
         "linger",
         "out",
         "out_bytes",
@@ -39,17 +38,17 @@ class RefusingWire:
         "status",
     )
 
-    def __init__(
-        self, limits: H1Limits, date: DateCache, peer: SocketAddr, *, keep_alive: bool
-    ) -> None:
-        self._date = date
+    def __init__(self, shared: H1Shared, peer: SocketAddr) -> None:
+        self._shared = shared
         self._peer = peer
-        self._decoder = RequestDecoder(limits)
+        self._decoder = RequestDecoder(shared.limits)
         self._head: RequestHead | None = None
-        self._last = not keep_alive
+        self._last = not shared.config.keep_alive
         self.phase = IDLE
+        # Not yet so at first: a blank line before the first request means something else.
+        self.clean = False
         self.linger = False
-        self.out: deque[bytes | memoryview] = deque()
+        self.out: list[bytes | memoryview] = []
         self.out_bytes = 0
         self.status = 0
         self.sent = 0
@@ -84,7 +83,7 @@ class RefusingWire:
             len(text),
             head_request=head_request,
             keep_alive=False,
-            date_line=self._date.header_line,
+            date_line=self._shared.date_line,
         )
         self._write(head if head_request else head + text)
         self.status = status

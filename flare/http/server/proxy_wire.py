@@ -8,7 +8,6 @@ does not await one in HTTP.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -42,7 +41,8 @@ class ProxyWire:
         self._received = b""
         self._draining = False
         self.phase = IDLE
-        self.out: deque[bytes | memoryview] = deque()
+        self.clean = False
+        self.out: list[bytes | memoryview] = []
         self.out_bytes = self.status = self.sent = self.served = 0
 
     def receive(self, data: bytes) -> None:
@@ -68,6 +68,12 @@ class ProxyWire:
         self.connection.take_over(wire, peer)
         if rest:
             wire.receive(rest)
+
+    def take(self, data: bytes) -> Exchange | None:
+        self.receive(data)
+        assert self.connection is not None
+        wire = self.connection.wire
+        return None if wire is self else wire.next_exchange()
 
     def receive_eof(self) -> None:
         self.phase = DONE

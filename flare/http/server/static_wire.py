@@ -11,13 +11,12 @@ from __future__ import annotations
 from flare.http.proto.decoder import EndOfMessage
 from flare.http.proto.errors import HttpParseError
 from flare.http.proto.framing import NO_BODY
-from flare.http.proto.heads import H1Limits, RequestHead
-from flare.http.server.config import ServerConfig
+from flare.http.proto.heads import RequestHead
 from flare.http.server.h1_refusal import CONTINUE, RefusingWire
+from flare.http.server.h1_shared import H1Shared
 from flare.http.server.wire import BODY, DONE, HEAD, IDLE, BodyWriter, Exchange
 from flare.http.static_response import StaticResponse
 from flare.net import SocketAddr
-from flare.runtime.date_cache import DateCache
 
 __all__ = ["StaticAnswers", "StaticWire"]
 
@@ -65,18 +64,11 @@ class StaticWire(RefusingWire):
 
     __slots__ = ("_answers", "_clean", "_known", "_limit", "_ordinary")
 
-    def __init__(
-        self,
-        config: ServerConfig,
-        limits: H1Limits,
-        date: DateCache,
-        peer: SocketAddr,
-        answers: StaticAnswers,
-    ) -> None:
-        super().__init__(limits, date, peer, keep_alive=config.keep_alive)
+    def __init__(self, shared: H1Shared, peer: SocketAddr, answers: StaticAnswers) -> None:
+        super().__init__(shared, peer)
         self._answers = answers
         self._known = answers.known
-        self._limit = config.max_keepalive_requests
+        self._limit = shared.config.max_keepalive_requests
         # Whether nothing is pending, and the last request was answered as known ones are. Not
         # yet so at first: a blank line before the first request means something else.
         self._clean = False
@@ -179,6 +171,10 @@ class StaticWire(RefusingWire):
                 self._ordinary = False
             self._write(answers.keeping if keep_alive else answers.closing)
         self.phase = IDLE if keep_alive else DONE
+
+    def take(self, data: bytes) -> Exchange | None:
+        self.receive(data)
+        return None
 
     def next_exchange(self) -> Exchange | None:
         return None

@@ -9,7 +9,6 @@ for. HTTP/1.1 is ``flare.http.server.h1``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -20,6 +19,7 @@ from flare.http.server.lease import NO_LANE
 from flare.http.server.logs import log_handler_error
 
 if TYPE_CHECKING:
+    from flare.http.proto.heads import RequestHead
     from flare.http.request import Request
     from flare.http.server.connection import Connection
     from flare.http.server.dispatch import Fate
@@ -54,9 +54,8 @@ class Exchange:
         "connection",
         "fate",
         "function",
-        "keep_alive",
+        "head",
         "lane",
-        "minor",
         "request",
         "started_ns",
     )
@@ -65,14 +64,24 @@ class Exchange:
     fate: Fate
     function: Callable[[Request], object]
 
-    def __init__(self, request: Request, minor: int, keep_alive: bool) -> None:
+    def __init__(self, request: Request, head: RequestHead) -> None:
         self.request = request
-        self.minor = minor
-        self.keep_alive = keep_alive
+        self.head = head
         self.started_ns = 0
         self.cell: CancelCell | None = None
         self.abandoned = False
         self.lane = NO_LANE
+
+    @classmethod
+    def spare(cls) -> Exchange:
+        """One without a request yet: ``request``, ``head``, ``connection`` and ``fate`` are to be
+        set, and set again, for as long as nobody else has it."""
+        self = cls.__new__(cls)
+        self.started_ns = 0
+        self.cell = None
+        self.abandoned = False
+        self.lane = NO_LANE
+        return self
 
     def call(self) -> object:
         """Call the handler; an ``Exception`` becomes its response."""
@@ -150,7 +159,9 @@ class Wire(Protocol):
     """One protocol on one connection; used by the worker's thread alone."""
 
     phase: int
-    out: deque[bytes | memoryview]
+    clean: bool
+    """Whether nothing is pending, and what is read next is where a request begins."""
+    out: list[bytes | memoryview]
     out_bytes: int
     status: int
     """The status of the last response, and ``sent`` the bytes of its body, for the log."""
@@ -162,6 +173,9 @@ class Wire(Protocol):
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer."""
+
+    def take(self, data: bytes) -> Exchange | None:
+        """``receive`` and ``next_exchange``."""
 
     def receive_eof(self) -> None:
         """The peer will send no more."""

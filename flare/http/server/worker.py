@@ -25,7 +25,9 @@ from flare.http.server.config import ServerConfig
 from flare.http.server.connection import NEVER_MS, Connection
 from flare.http.server.dispatch import Dispatch
 from flare.http.server.h1 import H1Wire
+from flare.http.server.h1_shared import H1Shared
 from flare.http.server.kinds import Static
+from flare.http.server.lane import make_lane
 from flare.http.server.lease import Lease, Overtaken, Task
 from flare.http.server.listeners import Place, refuse_newcomers
 from flare.http.server.logs import error_log
@@ -33,9 +35,8 @@ from flare.http.server.proxy_wire import ProxyWire
 from flare.http.server.static_wire import StaticAnswers, StaticWire
 from flare.http.server.threads import Outcome, Threads
 from flare.http.server.watch import Sample, cpu_ns, own_cpu_clock, watchdog
-from flare.http.server.wire import Wire
+from flare.http.server.wire import Exchange, Wire
 from flare.net import SocketAddr
-from flare.runtime.date_cache import DateCache
 from flare.runtime.reactor import INTEREST_READ, WAKEUP_TOKEN, Reactor
 from flare.runtime.report import ShutdownReport
 from flare.runtime.timer_wheel import TimerWheel
@@ -97,9 +98,8 @@ class Worker:
         self._done: deque[Outcome] = deque()
         self._fired: deque[int] = deque()
         self._to_visit: deque[Connection] = deque()
-        self._limits = config.h1_limits()
         self._forwarding = config.forwarding()
-        self._date = DateCache()
+        self.h1 = H1Shared(config, self.dispatch.plan)
         self._date_due_ms = 0
         self._connections: dict[int, Connection] = {}
         self._listeners: dict[int, socket.socket] = {}
@@ -121,6 +121,13 @@ class Worker:
         self.on_turn: Callable[[int, int], None] | None = None
         """Called once a turn of the loop, with the connections open and the requests so far."""
         self.handler_ms = config.handler_timeout_ms or NEVER_MS
+        self.idle_ms = config.idle_timeout_ms or NEVER_MS
+        self.idle_deadline = self.now_ms + self.idle_ms
+        self.access_log = config.access_log
+        self.takes_lane = not (config.access_log or config.max_keepalive_requests)
+        self.spare = Exchange.spare()
+        """For the lane: the task of a request that the leader answers itself."""
+        self._lane = make_lane(self)
         try:
             for listener, shared in places:
                 # A descriptor of its own: the listener may be closed before the worker is.
@@ -204,6 +211,8 @@ class Worker:
         overtaken, self._overtaken = self._overtaken, None
         if overtaken is not None:
             task, computing = overtaken
+            if task is self.spare:
+                self.renew_spare()
             self.dispatch.overtaken(task, computing)
             self._guard(task.connection, task.connection.await_task, task)
         poll, batch, watch = self.reactor._poll_raw, self._batch, watchdog()
@@ -225,13 +234,16 @@ class Worker:
 
     def _run_batch(self) -> None:
         """Work through the events of one poll, each taken out before it is worked on."""
-        batch, connections = self._batch, self._connections
+        batch, connections, lane = self._batch, self._connections, self._lane
         while batch:
             token, flags = batch.popleft()
             connection = connections.get(token)
             if connection is not None:
                 try:
-                    connection.on_event(flags)
+                    if connection.plain:
+                        lane(connection)
+                    else:
+                        connection.on_event(flags)
                 except Exception as error:
                     connection.fail(error)
             elif token == WAKEUP_TOKEN:
@@ -293,9 +305,14 @@ class Worker:
         self.threads.promote()
         return True
 
+    def renew_spare(self) -> None:
+        """What was the spare task is somebody's now."""
+        self.spare = Exchange.spare()
+
     def read_clock(self) -> None:
         """Look at the clock; everything else goes by ``now_ms``."""
-        self.now_ms = self.clock_ns() // 1_000_000
+        self.now_ms = now = self.clock_ns() // 1_000_000
+        self.idle_deadline = now + self.idle_ms
 
     def _timeout_ms(self) -> int:
         if self.ready or self._commands or self._done or self._to_visit:
@@ -320,7 +337,7 @@ class Worker:
                 self._listen()
 
     def _refresh_date(self) -> None:
-        self._date.refresh()
+        self.h1.refresh_date()
         self._date_due_ms = self.now_ms + 1000 - int(time.time() * 1000) % 1000
 
     def _run_commands(self) -> None:
@@ -402,11 +419,11 @@ class Worker:
             sock.close()
             return
         self._connections[connection.token] = connection
-        idle = self.config.idle_timeout_ms
+        idle = self.idle_ms
         if isinstance(wire, ProxyWire):
             wire.connection = connection
             idle = self.config.header_timeout_ms or idle
-        connection.set_deadline(self.now_ms + idle if idle else NEVER_MS)
+        connection.set_deadline(self.now_ms + idle)
         if self._drain is not None:
             self._to_visit.append(connection)
 
@@ -418,8 +435,8 @@ class Worker:
 
     def _new_wire(self, peer: SocketAddr) -> Wire:
         if self._static is not None:
-            return StaticWire(self.config, self._limits, self._date, peer, self._static)
-        return H1Wire(self.config, self._limits, self._date, peer)
+            return StaticWire(self.h1, peer, self._static)
+        return H1Wire(self.h1, peer)
 
     def _new_token(self) -> int:
         # Never a descriptor, and never one used before: an event of a connection that is gone

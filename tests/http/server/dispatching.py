@@ -102,7 +102,7 @@ def seize(worker: Worker, *, computing: bool = False) -> None:
 def is_quiet(worker: Worker) -> bool:
     """Nothing is off the loop, nor counted to be."""
     dispatch = worker.dispatch
-    return dispatch.away == dispatch._busy == dispatch._laned == 0
+    return dispatch.away == dispatch.busy == dispatch._laned == 0
 
 
 class ForcedLease(Lease):

@@ -216,7 +216,7 @@ def round_of(
         for thread in worker.threads.all:
             thread.join(30)
             assert not thread.is_alive(), "a worker's thread hangs"
-        assert worker.dispatch.away == worker.dispatch._busy == worker.dispatch._laned == 0
+        assert worker.dispatch.away == worker.dispatch.busy == worker.dispatch._laned == 0
     lane = compute_lane()
     assert lane._free == lane.width, lane._free
     wrong = [text for client in clients for text in client.wrong]

@@ -8,6 +8,7 @@ import pytest
 
 from flare.http.proto.h1_leniency import H1LeniencyConfig
 from flare.http.server.config import ServerConfig
+from flare.http.server.h1_shared import H1Shared
 from flare.http.server.static_wire import StaticAnswers, StaticWire
 from flare.http.server.wire import BODY, DONE, HEAD, IDLE
 from flare.http.static_response import precompute_response
@@ -23,6 +24,13 @@ HTTP10 = b"GET / HTTP/1.0\r\n\r\n"
 HTTP10_KEEP = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
 
 
+def _shared(config: ServerConfig, date: DateCache | None = None) -> H1Shared:
+    def make_plan(head):
+        raise AssertionError("a static wire asks nobody who answers")
+
+    return H1Shared(config, make_plan, date)
+
+
 @pytest.fixture
 def answers():
     return StaticAnswers(RESPONSE)
@@ -33,7 +41,7 @@ def make(answers):
     def begin(**settings) -> StaticWire:
         config = ServerConfig(**settings)
         peer = SocketAddr.localhost(1)
-        return StaticWire(config, config.h1_limits(), DateCache(lambda: 0.0), peer, answers)
+        return StaticWire(_shared(config, DateCache(lambda: 0.0)), peer, answers)
 
     return begin
 
@@ -161,7 +169,7 @@ class TestWhatIsKnown:
         response = precompute_response(200, "text/plain", b"x" * 40_000)
         answers = StaticAnswers(response)
         config = ServerConfig()
-        wire = StaticWire(config, config.h1_limits(), DateCache(), SocketAddr.localhost(1), answers)
+        wire = StaticWire(_shared(config), SocketAddr.localhost(1), answers)
         for _ in range(2):
             wire.receive(GET * 4)
             assert len(wire.out) == 4

@@ -1,0 +1,70 @@
+"""What the HTTP/1.1 wires of one worker have in common: limits, the date, and known requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from flare.http._respond import KEEP_ALIVE
+from flare.http.proto.heads import RequestHead
+from flare.http.server.config import ServerConfig
+from flare.runtime.date_cache import DateCache
+
+if TYPE_CHECKING:
+    from flare.http.request import Request
+    from flare.http.server.dispatch import Fate
+
+__all__ = ["H1Shared", "Plan"]
+
+_MEMO_READS = 1024
+_MEMO_READ_BYTES = 1024
+
+
+class Plan(NamedTuple):
+    """A request that was seen before, and who answers it; a *fate* that is not ``quick`` where
+    that must be asked each time."""
+
+    head: RequestHead
+    function: Callable[[Request], object]
+    fate: Fate
+
+
+class H1Shared:
+    """What the HTTP/1.1 wires of one worker have in common, the date among it.
+
+    ``known`` maps what one read gave, to a connection with nothing pending, to a ``Plan`` for it,
+    where it was a whole request without a body and nothing else. Nothing that may hold a secret,
+    in a field or in a query, enters it. ``keep_alive_end`` is the end of the head of nearly every
+    response. *make_plan* finds out who answers.
+    """
+
+    __slots__ = ("_make_plan", "config", "date", "date_line", "keep_alive_end", "known", "limits")
+
+    date_line: bytes
+    keep_alive_end: bytes
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        make_plan: Callable[[RequestHead], Plan],
+        date: DateCache | None = None,
+    ) -> None:
+        self.config = config
+        self._make_plan = make_plan
+        self.limits = config.h1_limits()
+        self.date = date or DateCache()
+        self.known: dict[bytes, Plan] = {}
+        self.refresh_date()
+
+    def refresh_date(self) -> None:
+        """Look at the clock."""
+        self.date.refresh()
+        self.date_line = self.date.header_line
+        self.keep_alive_end = self.date_line + KEEP_ALIVE
+
+    def remember(self, read: bytes, head: RequestHead) -> None:
+        """Know *read* again, unless it may hold a secret."""
+        if not head.fields.secret and "?" not in head.target and len(read) <= _MEMO_READ_BYTES:
+            if len(self.known) >= _MEMO_READS:
+                self.known.clear()
+            self.known[read] = self._make_plan(head)

@@ -1,0 +1,101 @@
+"""The short lane: one read that is one known request, answered at once by a plain response.
+
+That is nearly every request of a busy server, and all that can be saved on it is calls. So the
+steps that ``connection.py``, ``h1.py`` and ``dispatch.py`` take one by one stand here in one
+function, each with its shortcut; whatever is not as usual goes back to the ordinary road, where
+it left it. The rules are the same: the lease is entered before the handler and left after it, and
+what a thread that lost it has in hand goes to ``deliver`` and nowhere else.
+
+A connection is let in (``Connection.plain``) when it waits between two requests and nothing is
+pending on either side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flare.http._respond import content_length_line, known_start
+from flare.http.cancel import CancelReason
+from flare.http.request import Request
+from flare.http.response import Response
+from flare.http.server.failures import error_response
+from flare.http.server.lease import Overtaken
+from flare.http.server.threads import Outcome
+
+if TYPE_CHECKING:
+    from flare.http.server.connection import Connection
+    from flare.http.server.worker import Worker
+
+__all__ = ["make_lane"]
+
+_LONGEST_BODY = 8 * 1024  # one copy is cheaper than a gathered write
+
+
+def make_lane(worker: Worker) -> Callable[[Connection], None]:
+    """The lane of *worker*: called by its leader for a plain connection that is readable."""
+    config, h1, lease, dispatch = worker.config, worker.h1, worker.lease, worker.dispatch
+    read_bytes, expose_errors = config.read_buffer_size, config.expose_error_messages
+    known, enter, leave = h1.known.get, lease.enter, lease.leave
+    make_request, threads = Request._from_head, worker.threads.all
+
+    def serve(connection: Connection) -> None:
+        try:
+            data = connection.sock.recv(read_bytes)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            connection.close(CancelReason.PEER_CLOSED)
+            return
+        plan = known(data)
+        if plan is None or not plan.fate.quick or len(threads) - 1 <= dispatch.busy:
+            connection.on_data(data)
+            return
+        dispatch.requests += 1
+        request = make_request(plan.head, b"", connection.peer, expose_errors)
+        exchange = worker.spare
+        exchange.connection = connection
+        exchange.request = request
+        exchange.head = plan.head
+        exchange.fate = plan.fate
+        serial = enter(exchange)
+        try:
+            result = plan.function(request)
+        except Exception as error:
+            result = error_response(request, error)
+        except BaseException as failure:
+            if leave(serial):
+                raise
+            worker.deliver(Outcome(exchange, failure=failure))
+            raise Overtaken from None
+        if not leave(serial):
+            # Somebody else leads by now, and reads the outcome.
+            worker.deliver(Outcome(exchange, result))
+            raise Overtaken
+        start = None
+        if type(result) is Response and result.body_stream is None:
+            body = result.body
+            if type(body) is bytes and len(body) <= _LONGEST_BODY:
+                try:
+                    start = known_start(result)
+                except Exception:
+                    pass  # a handler may have put anything in any attribute: say so over there
+        if start is None:
+            worker.renew_spare()
+            connection.answer(exchange, result)
+            return
+        connection.wire.served += 1
+        data = b"".join((start, content_length_line(len(body)), h1.keep_alive_end, body))
+        try:
+            sent = connection.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            connection.close(CancelReason.PEER_CLOSED)
+            return
+        if sent == len(data):
+            connection.deadline = worker.idle_deadline
+        else:
+            connection.owe(memoryview(data)[sent:])
+
+    return serve
