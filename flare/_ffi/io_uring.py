@@ -57,6 +57,7 @@ IORING_OP_SENDMSG: Final = 9
 IORING_OP_TIMEOUT: Final = 11
 IORING_OP_ACCEPT: Final = 13
 IORING_OP_ASYNC_CANCEL: Final = 14
+IORING_OP_LINK_TIMEOUT: Final = 15
 IORING_OP_CLOSE: Final = 19
 IORING_OP_READ: Final = 22
 IORING_OP_WRITE: Final = 23
@@ -73,6 +74,7 @@ IORING_RECV_MULTISHOT: Final = 1 << 1
 IORING_POLL_ADD_MULTI: Final = 1 << 0
 IORING_ASYNC_CANCEL_ALL: Final = 1 << 0
 IORING_ASYNC_CANCEL_FD: Final = 1 << 1
+IORING_ASYNC_CANCEL_ANY: Final = 1 << 2
 
 # completion flags; the number of a provided buffer stands above the shift
 IORING_CQE_F_BUFFER: Final = 1 << 0
@@ -108,8 +110,18 @@ BUF: Final = struct.Struct("<QIHH")
 BUF_REG: Final = struct.Struct("<QIHHQQQ")
 """address of the ring, entries, group, flags, three words reserved."""
 
+TIMESPEC: Final = struct.Struct("=qq")
+"""seconds, nanoseconds."""
+
+BYTES_OFFSET: Final = bytes.__basicsize__ - 1
+"""How far behind its ``id`` the content of a ``bytes`` begins, in CPython: its header ends with a
+single byte, the first of them. To ask ctypes for the address takes as long as a send."""
+
 _GETEVENTS_ARG = struct.Struct("=QIIQ")  # signal mask, its size, padding, address of a timespec
-_TIMESPEC = struct.Struct("=qq")  # seconds, nanoseconds
+
+_ARG_BYTES = _GETEVENTS_ARG.size
+_GETEVENTS = IORING_ENTER_GETEVENTS
+_TIMED = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG
 
 # One declaration for all three, each argument as wide as a register: `syscall` is variadic, and
 # a narrower one would leave the upper half undefined.
@@ -147,7 +159,7 @@ def enter_timeout(fd: int, to_submit: int, min_complete: int, flags: int, timeou
     left = max(0, timeout_ms * 1_000_000)
     flags |= IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG
     while True:
-        when = _TIMESPEC.pack(*divmod(left, 1_000_000_000))
+        when = TIMESPEC.pack(*divmod(left, 1_000_000_000))
         arg = _GETEVENTS_ARG.pack(0, 0, 0, address_of(when))
         count: int = _syscall(
             SYS_IO_URING_ENTER, fd, to_submit, min_complete, flags, address_of(arg), len(arg)
@@ -160,6 +172,39 @@ def enter_timeout(fd: int, to_submit: int, min_complete: int, flags: int, timeou
         if number != errno.EINTR:
             raise fail("io_uring_enter", number)
         left = max(0, deadline - time.monotonic_ns())
+
+
+class Gate:
+    """``io_uring_enter`` for the loop of one ring, with its arguments prepared once.
+
+    One thread at a time; an object of its own for each ring.
+    """
+
+    __slots__ = ("_arg", "_arg_at", "_fd", "_when")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._when = bytearray(TIMESPEC.size)
+        self._arg = _GETEVENTS_ARG.pack(0, 0, 0, address_of(self._when))
+        self._arg_at = address_of(self._arg)
+
+    def enter(self, to_submit: int, timeout_ms: int) -> int:
+        """Submit, and wait *timeout_ms* for a completion; 0 does not wait, less waits for ever.
+
+        What is ready to complete does so in any case. Returns 0, or the errno: ETIME where the
+        time is up, EINTR where a signal came before that.
+        """
+        if timeout_ms > 0:
+            seconds, ms = divmod(timeout_ms, 1000)
+            TIMESPEC.pack_into(self._when, 0, seconds, ms * 1_000_000)
+            result = _syscall(
+                SYS_IO_URING_ENTER, self._fd, to_submit, 1, _TIMED, self._arg_at, _ARG_BYTES
+            )
+        else:
+            result = _syscall(
+                SYS_IO_URING_ENTER, self._fd, to_submit, timeout_ms < 0, _GETEVENTS, 0, 0
+            )
+        return 0 if result >= 0 else ctypes.get_errno()
 
 
 def register(fd: int, opcode: int, arg: Any = None, nr_args: int = 0) -> int:

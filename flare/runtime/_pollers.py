@@ -86,7 +86,7 @@ class Poller(Protocol):
     def close(self) -> None: ...
 
 
-class _FlagTable(dict[int, int]):
+class FlagTable(dict[int, int]):
     """From a system's event mask to ``EVENT_*`` flags, each mask worked out once."""
 
     def __init__(self, readable: int, writable: int, error: int, hup: int) -> None:
@@ -114,7 +114,7 @@ class EpollPoller:
         self._masks: dict[int, int] = {}
         self._waker = waker
         self.tokens = {waker.fd: WAKEUP_TOKEN}
-        self._flags = _FlagTable(
+        self._flags = FlagTable(
             select.EPOLLIN,
             select.EPOLLOUT,
             select.EPOLLERR,
@@ -320,7 +320,7 @@ class PollPoller:
         self._waker = waker
         self.tokens = {waker.fd: WAKEUP_TOKEN}
         self._rdhup: int = getattr(select, "POLLRDHUP", 0)
-        self._flags = _FlagTable(
+        self._flags = FlagTable(
             select.POLLIN,
             select.POLLOUT,
             select.POLLERR,

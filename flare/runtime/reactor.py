@@ -109,7 +109,7 @@ class Reactor:
         self._poller: Poller | None = None  # None once closed
         try:
             waker = Waker()
-            self._poller = new_poller(waker)
+            self._poller = self._new_poller(waker)
         except OSError as exc:
             raise map_oserror(exc, "reactor") from exc
         self._waker: Waker | None = waker
@@ -117,6 +117,9 @@ class Reactor:
         self._owner = _process
         self._tokens = self._poller.tokens
         self._exclusive: set[int] = set()
+
+    def _new_poller(self, waker: Waker) -> Poller:
+        return new_poller(waker)
 
     # -- what is watched ----------------------------------------------------------------
 
@@ -197,6 +200,17 @@ class Reactor:
     def registered_count(self) -> int:
         """How many descriptors are watched."""
         return max(0, len(self._tokens) - 1)
+
+    @property
+    def unsent(self) -> int:
+        """How many sockets were closed with something still to be sent; 0 where the system keeps
+        that."""
+        return 0
+
+    def stop_accepting(self, listener: HasFileno) -> int:
+        """Accept no more connections of *listener* ahead of its ``accept``. How many there are
+        that it has not returned yet; 0 with a system that accepts none ahead."""
+        return 0
 
     def is_registered(self, fd: int | HasFileno) -> bool:
         """Whether *fd* is watched."""

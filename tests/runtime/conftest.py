@@ -1,4 +1,4 @@
-"""A reactor on each of the three system interfaces, and sockets for it to watch."""
+"""A reactor on each of the four system interfaces, and sockets for it to watch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pytest
 from fake_kqueue import FAKE
 
 from flare.runtime import Reactor, _pollers, reactor
+from flare.runtime.uring import UringPoller, is_bufring_available
 
 POLLERS: dict[str, Any] = {
     "epoll": _pollers.EpollPoller,
     "kqueue": lambda waker: _pollers.KqueuePoller(waker, FAKE),
     "poll": _pollers.PollPoller,
+    "io_uring": UringPoller,
 }
 
 
@@ -26,6 +28,8 @@ def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         pytest.skip("needs Linux's epoll")
     if request.param == "kqueue" and not hasattr(select, "POLLRDHUP"):
         pytest.skip("the stand-in for kqueue needs POLLRDHUP")
+    if request.param == "io_uring" and not is_bufring_available():
+        pytest.skip("needs a Linux kernel that lets us use io_uring")
     monkeypatch.setattr(reactor, "new_poller", POLLERS[request.param])
     return str(request.param)
 

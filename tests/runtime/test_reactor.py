@@ -1,4 +1,4 @@
-"""What ``Reactor`` promises, on each of the three system interfaces."""
+"""What ``Reactor`` promises, on each of the four system interfaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waking a ``Reactor``, signals, closing and forking, on each of the three interfaces."""
+"""Waking a ``Reactor``, signals, closing and forking, on each of the four interfaces."""
 
 from __future__ import annotations
 

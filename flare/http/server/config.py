@@ -75,6 +75,9 @@ class ServerConfig:
     """One line a request on the logger ``flare.access``, level INFO."""
     backlog: int = 1024
     """Connections that may wait in the kernel to be accepted, for each listening socket."""
+    use_bufring: bool | None = None
+    """Serve by io_uring, where the system has it (Linux 6.0). ``None``: where the environment
+    variable ``FLARE_BUFRING_HANDLER`` is 1."""
     max_requests: int = 0
     """A worker process that has had so many requests is replaced by a new one, and refuses none
     meanwhile. 0: never. Workers that are threads go on."""

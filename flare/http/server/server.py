@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from flare.errors import NetworkError, ValidationError
 from flare.http.handler import CancelHandler, HandlerLike, as_handler_function
+from flare.http.server.backend import settle
 from flare.http.server.bell import Bell
 from flare.http.server.child import WorkerProcess
 from flare.http.server.config import ServerConfig
@@ -280,18 +281,19 @@ class HttpServer:
         pin_cores: bool,
         bell: Bell,
     ) -> Crew:
+        config = settle(self.config)
         try:
             listeners = self._of_workers = WorkerListeners(
                 self._listeners, count, backlog=self.config.backlog, own=self._bound_here
             )
             if handler is not None:
                 return ThreadCrew(
-                    listeners, handler, self.config, count, self._ring, self._close_listeners
+                    listeners, handler, config, count, self._ring, self._close_listeners
                 )
             return ProcessCrew(
                 listeners,
                 make_handler,
-                self.config,
+                config,
                 count,
                 pin_cores,
                 bell,

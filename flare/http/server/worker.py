@@ -21,6 +21,7 @@ from flare.errors import map_oserror
 from flare.http.forwarded import UNIX_PEER, ProxyPeer
 from flare.http.request import Request
 from flare.http.response import Response
+from flare.http.server.backend import new_listener, new_reactor
 from flare.http.server.config import ServerConfig
 from flare.http.server.connection import NEVER_MS, Connection
 from flare.http.server.dispatch import Dispatch
@@ -37,7 +38,7 @@ from flare.http.server.threads import Outcome, Threads
 from flare.http.server.watch import Sample, cpu_ns, own_cpu_clock, watchdog
 from flare.http.server.wire import Exchange, Wire
 from flare.net import SocketAddr
-from flare.runtime.reactor import INTEREST_READ, WAKEUP_TOKEN, Reactor
+from flare.runtime.reactor import INTEREST_READ, WAKEUP_TOKEN
 from flare.runtime.report import ShutdownReport
 from flare.runtime.timer_wheel import TimerWheel
 
@@ -83,7 +84,7 @@ class Worker:
         self.config = config
         self.clock_ns = time.monotonic_ns
         self.now_ms = self.clock_ns() // 1_000_000
-        self.reactor = Reactor()
+        self.reactor = new_reactor(config)
         self.wheel = TimerWheel(self.now_ms)
         self.ready: deque[Connection] = deque()
         self._static = StaticAnswers(handler.response) if isinstance(handler, Static) else None
@@ -137,7 +138,7 @@ class Worker:
                     raise map_oserror(error, "listen") from error
                 sock.setblocking(False)
                 token = self._new_token()
-                self._listeners[token] = sock
+                self._listeners[token] = new_listener(self.reactor, sock, config, shared=shared)
                 if shared:
                     self._shared.add(token)
             self._listen()
@@ -222,7 +223,8 @@ class Worker:
             if self.on_turn is not None:
                 self.on_turn(len(self._connections), self.dispatch.requests)
             if self._drain is not None and (
-                not self._connections or self.now_ms >= self._drain_deadline
+                not (self._connections or self.reactor.unsent)
+                or self.now_ms >= self._drain_deadline
             ):
                 return
             batch.extend(poll(self._timeout_ms(), _BATCH))
@@ -460,10 +462,14 @@ class Worker:
             self._drain.add_done_callback(lambda done: report.set_result(done.result()))
             stopped_accepting()
             return
-        # Whoever the kernel has completed a connection with was told it is served.
-        if self._accepting and not self.leaving:
+        # Whoever the kernel has completed a connection with was told it is served. A successor
+        # takes those that wait, but not those that were accepted ahead.
+        if self._accepting:
             for token, sock in list(self._listeners.items()):
-                if self._own:
+                ahead = self.reactor.stop_accepting(sock)
+                if self.leaving and not ahead:
+                    continue
+                if self._own and not self.leaving:
                     refuse_newcomers(sock)
                 while self._accept(token):
                     pass
