@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flare.errors import ValidationError
 
@@ -42,7 +42,7 @@ class RetryPolicy:
     connect: int | None = None
     read: int | None = None
     status: int | None = None
-    statuses: frozenset[int] = RETRY_STATUSES
+    statuses: frozenset[int] = field(default=RETRY_STATUSES, repr=False)
     respect_retry_after: bool = True
 
     def __post_init__(self) -> None:

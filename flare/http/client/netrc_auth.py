@@ -66,5 +66,5 @@ def _check_private(path: str) -> None:
     status = os.stat(path)
     if status.st_uid not in (os.getuid(), 0):
         raise ValidationError("netrc", f"{path} belongs to another user")
-    if status.st_mode & 0o077 and not status.st_uid == 0:
+    if status.st_mode & 0o077:
         raise ValidationError("netrc", f"{path} may be read by others: chmod 600 it")
