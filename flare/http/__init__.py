@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flare.http.client import ClientCookieJar as ClientCookieJar
     from flare.http.client import ConnectTimeout as ConnectTimeout
     from flare.http.client import DigestAuth as DigestAuth
+    from flare.http.client import HandlerTransport as HandlerTransport
     from flare.http.client import HttpClient as HttpClient
     from flare.http.client import HttpDownload as HttpDownload
     from flare.http.client import MultipartFormBuilder as MultipartFormBuilder
@@ -142,7 +143,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.cancel": "Cancel CancelCell CancelReason",
         "flare.http.client": """
             Auth BasicAuth BearerAuth CallTimeout ChallengedAuth ClientCookieJar ConnectTimeout
-            DigestAuth HttpClient HttpDownload MultipartFormBuilder RedirectAction
+            DigestAuth HandlerTransport HttpClient HttpDownload MultipartFormBuilder RedirectAction
             RedirectDecision RedirectMode RedirectPolicy delete get head options patch post put
         """,
         "flare.http.comptime_router": "ComptimeRoute ComptimeRouter",

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flare.errors import ValidationError
+from flare.http.proto.method import IDEMPOTENT_METHODS
 
-__all__ = ["IDEMPOTENT_METHODS", "RETRY_STATUSES", "RetryPolicy", "retry_after_ms"]
-
-IDEMPOTENT_METHODS = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
-"""RFC 9110 section 9.2.2."""
+__all__ = ["RETRY_STATUSES", "RetryPolicy", "retry_after_ms"]
 
 RETRY_STATUSES = frozenset((429, *range(500, 600))) - {501, 505}
 """What may be better next time: 429 and every 5xx but two that say "never"."""

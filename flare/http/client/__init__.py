@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flare.http.client.cookie_jar import StoredCookie as StoredCookie
     from flare.http.client.digest import DigestAuth as DigestAuth
     from flare.http.client.download import HttpDownload as HttpDownload
+    from flare.http.client.in_process import HandlerTransport as HandlerTransport
     from flare.http.client.multipart import MultipartBody as MultipartBody
     from flare.http.client.multipart import MultipartFormBuilder as MultipartFormBuilder
     from flare.http.client.redirect import RedirectAction as RedirectAction
@@ -48,6 +49,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.client.cookie_jar": "ClientCookieJar StoredCookie",
         "flare.http.client.digest": "DigestAuth",
         "flare.http.client.download": "HttpDownload",
+        "flare.http.client.in_process": "HandlerTransport",
         "flare.http.client.multipart": "MultipartBody MultipartFormBuilder",
         "flare.http.client.redirect": """
             RedirectAction RedirectDecision RedirectMode RedirectPolicy

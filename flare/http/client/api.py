@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from flare.http.client.call_options import BodyOptions, CallOptions
 from flare.http.client.client import HttpClient
 from flare.http.response import Response
+
+if TYPE_CHECKING:
+    from flare.http.client.call_options import BodyOptions, CallOptions
 
 __all__ = ["delete", "get", "head", "options", "patch", "post", "put", "request"]
 

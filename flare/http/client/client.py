@@ -9,17 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from flare._version import __version__
-from flare.errors import NetworkError, ValidationError
+from flare.errors import ValidationError
 from flare.http.body import as_body
 from flare.http.client.auth import Auth, ChallengedAuth, as_auth
 from flare.http.client.call import Call
-from flare.http.client.call_options import (
-    AuthLike,
-    BodyOptions,
-    CallOptions,
-    HeadersLike,
-    TimeoutLike,
-)
 from flare.http.client.connection import response_limits
 from flare.http.client.content import UNSET, Content, encode_content
 from flare.http.client.decompress import (
@@ -29,12 +22,9 @@ from flare.http.client.decompress import (
 )
 from flare.http.client.dial import Dialer
 from flare.http.client.download import HttpDownload
-from flare.http.client.events import active_log, masked_url
 from flare.http.client.fields import DefaultFields, check_method
-from flare.http.client.multipart import FilesLike
 from flare.http.client.pool import ConnectionPool
 from flare.http.client.redirect import RedirectMode, RedirectPolicy
-from flare.http.client.retries import Retries
 from flare.http.client.route import Routes
 from flare.http.client.sender import Reply, Sender
 from flare.http.client.state import ClientState, RequestHook, ResponseHook, as_hooks
@@ -46,12 +36,21 @@ from flare.http.decoding import accepted_codings
 from flare.http.proto.headers import HeaderMap
 from flare.http.request import Request
 from flare.http.response import Response
-from flare.http.retry import RetryPolicy
 
 if TYPE_CHECKING:
+    from flare.http.client.call_options import (
+        AuthLike,
+        BodyOptions,
+        CallOptions,
+        HeadersLike,
+        TimeoutLike,
+    )
     from flare.http.client.cookie_jar import ClientCookieJar
+    from flare.http.client.multipart import FilesLike
     from flare.http.client.netrc_auth import NetrcCredentials
     from flare.http.client.save import Progress
+    from flare.http.handler import HandlerLike
+    from flare.http.retry import RetryPolicy
     from flare.tls import TlsConfig
 
 __all__ = ["HttpClient"]
@@ -82,7 +81,8 @@ class HttpClient:
 
     ``redirect_policy`` wins over ``max_redirects``. A body of more than ``max_response_bytes``
     raises ``NetworkError``. ``headers`` are sent with every request, ``transport`` makes the
-    connections (see ``Transport``).
+    connections (see ``Transport``), or is a handler to be called in place of a server (see
+    ``HandlerTransport``).
 
     ``cookies`` are kept and sent back unless it is false; a ``ClientCookieJar`` given is used, and
     a mapping gives the base URL's host some to begin with. ``retry`` says what is tried again, by
@@ -130,7 +130,7 @@ class HttpClient:
         netrc: bool | str | os.PathLike[str] = False,
         on_request: RequestHook | Iterable[RequestHook] | None = None,
         on_response: ResponseHook | Iterable[ResponseHook] | None = None,
-        transport: Transport | None = None,
+        transport: Transport | HandlerLike | None = None,
     ) -> None:
         if not isinstance(base_url, str):
             if hasattr(base_url, "alpn"):  # a TlsConfig, whose class is loaded for https only
@@ -149,8 +149,7 @@ class HttpClient:
         self._policy = redirect_policy or RedirectPolicy(max_redirects)
         if max_response_bytes is not None and max_response_bytes < 0:
             raise ValidationError("max_response_bytes", f"must be >= 0, got {max_response_bytes}")
-        if transport is not None and not isinstance(transport, Transport):
-            raise TypeError(f"transport must have connect(), {type(transport).__name__} has not")
+        chosen = TcpTransport() if transport is None else _as_transport(transport)
         self._retry = _checked_retry(retry)
         self._netrc = _read_netrc(netrc)
         self._state = self._new_state(cookies, as_hooks(on_request), as_hooks(on_response))
@@ -162,7 +161,7 @@ class HttpClient:
         self._set_defaults()
         self._tls = TlsSettings(tls, verify, cert)
         self._pool = ConnectionPool(
-            Dialer(transport or TcpTransport(), response_limits(max_response_bytes)),
+            Dialer(chosen, response_limits(max_response_bytes)),
             max_idle_per_host=max_idle_per_host if pool else 0,
             max_idle_total=max_idle_total,
             idle_timeout_ms=idle_timeout_ms,
@@ -333,8 +332,13 @@ class HttpClient:
             if retry is None:
                 reply = self._sender.follow(call, clock, policy)
                 return self._response(reply, stream)
-            retries = Retries(_checked_retry(retry), method, content, clock)
-            return self._with_retries(call, clock, policy, retries, stream)
+            from flare.http.client.retries import Retries
+
+            retries = Retries(_checked_retry(retry), call, clock, self._closed)
+            return retries.run(
+                lambda attempt: self._sender.follow(attempt, clock, policy),
+                lambda reply: self._response(reply, stream),
+            )
         finally:
             if content.source is not None:
                 content.close()
@@ -352,33 +356,6 @@ class HttpClient:
                 response.close()
                 raise
         return response
-
-    def _with_retries(
-        self, call: Call, clock: Clock, policy: RedirectPolicy, retries: Retries, stream: bool
-    ) -> Response:
-        """The response of the first attempt that needs no other; what it raises is raised."""
-        while True:
-            attempt = call.copy()
-            try:
-                reply = self._sender.follow(attempt, clock, policy)
-                wait = retries.wait_after_answer(reply.head)
-                if wait is None:
-                    return self._response(reply, stream)
-                failure: object = reply.head.status
-                self._state.answered(reply.drained())
-            except NetworkError as exc:
-                wait = retries.wait_after_error(exc, connected=attempt.connected)
-                if wait is None or self._closed.is_set():
-                    raise
-                failure = exc
-            log = active_log()
-            if log is not None:
-                log.debug(
-                    "%s %s: attempt %d in %.0f ms, after %s", call.method,
-                    masked_url(call.target.text), retries.attempt, wait * 1000, failure,
-                )  # fmt: skip
-            if wait and self._closed.wait(wait):
-                raise NetworkError("this HttpClient is closed")
 
     def _is_home(self, target: Target) -> bool:
         base = self._resolver.base
@@ -542,6 +519,8 @@ class HttpClient:
 
     def with_retry(self, policy: RetryPolicy | None = None) -> Self:
         """Try again by *policy*, or ``RetryPolicy()``, from now on; returns the client."""
+        from flare.http.retry import RetryPolicy
+
         self._retry = RetryPolicy() if policy is None else _checked_retry(policy)
         return self
 
@@ -589,9 +568,26 @@ class HttpClient:
         return f"<HttpClient{base} active={active} idle={idle} waiting={waiting}>"
 
 
-def _checked_retry(retry: RetryPolicy | None) -> Any:
-    if retry is not None and not isinstance(retry, RetryPolicy):
-        raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
+def _as_transport(transport: Any) -> Transport:
+    # A router has a connect(), too.
+    is_handler = callable(getattr(transport, "serve", None))
+    if not is_handler and isinstance(transport, Transport) and not isinstance(transport, type):
+        return transport
+    from flare.http.client.in_process import HandlerTransport
+
+    try:
+        return HandlerTransport(transport)
+    except TypeError:
+        name = type(transport).__name__
+        raise TypeError(f"transport must have connect() or be a handler, not a {name}") from None
+
+
+def _checked_retry(retry: Any) -> Any:
+    if retry is not None:
+        from flare.http.retry import RetryPolicy
+
+        if not isinstance(retry, RetryPolicy):
+            raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
     return retry
 
 

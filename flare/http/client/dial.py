@@ -37,7 +37,7 @@ class Dialer:
         deadline = monotonic() + wait / 1000 if wait else None
         try:
             stream = self._transport.connect(route.host, route.port, deadline)
-            if route.tls is None:
+            if route.tls is None or getattr(self._transport, "in_process", False):
                 return H1Connection(stream, peer, self._limits)
             return self._secured(stream, route, peer, deadline)
         except (ConnectionTimeout, Timeout) as exc:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from time import monotonic, time
+from typing import TYPE_CHECKING, TypeVar
 
 from flare.errors import (
     BrokenPipe,
@@ -14,13 +16,21 @@ from flare.errors import (
     Timeout,
     UnexpectedEof,
 )
-from flare.http.client.content import Content
+from flare.http.client.call import Call
+from flare.http.client.events import active_log, masked_url
 from flare.http.client.timeouts import CallTimeout, Clock
 from flare.http.errors import HttpProtocolError
 from flare.http.proto.heads import ResponseHead
 from flare.http.retry import RetryPolicy
 
+if TYPE_CHECKING:
+    import threading
+
+    from flare.http.client.sender import Reply
+
 __all__ = ["Retries"]
+
+T = TypeVar("T")
 
 # What the network did behind the connect. A plain NetworkError there is a limit of ours, or the
 # end of the client; another attempt would find the same.
@@ -28,16 +38,19 @@ _LOST = (BrokenPipe, ConnectionReset, HttpProtocolError, UnexpectedEof)
 
 
 class Retries:
-    """Counts the attempts of a call of *method* with *content*, under *clock*."""
+    """The attempts of *call* under *clock*, which end when *closed* is set."""
 
-    __slots__ = ("_attempt", "_clock", "_content", "_left", "_policy")
+    __slots__ = ("_attempt", "_call", "_clock", "_closed", "_left", "_policy")
 
-    def __init__(self, policy: RetryPolicy, method: str, content: Content, clock: Clock) -> None:
+    def __init__(
+        self, policy: RetryPolicy, call: Call, clock: Clock, closed: threading.Event
+    ) -> None:
         self._policy = policy
-        self._content = content
+        self._call = call
         self._clock = clock
+        self._closed = closed
         self._attempt = 1
-        most = policy.max_attempts if policy.allows(method) else 1
+        most = policy.max_attempts if policy.allows(call.method) else 1
         self._left = {
             kind: max(0, most - 1) if limit is None else min(limit, max(0, most - 1))
             for kind, limit in (
@@ -47,10 +60,34 @@ class Retries:
             )
         }
 
-    @property
-    def attempt(self) -> int:
-        """The number of the attempt that is under way or comes next, from 1."""
-        return self._attempt
+    def run(self, send: Callable[[Call], Reply], finish: Callable[[Reply], T]) -> T:
+        """What *finish* makes of the reply of the first attempt that needs no other.
+
+        What the last attempt raised is raised. Raises ``NetworkError`` where the client is closed
+        while this waits.
+        """
+        while True:
+            attempt = self._call.copy()
+            try:
+                reply = send(attempt)
+                wait = self.wait_after_answer(reply.head)
+                if wait is None:
+                    return finish(reply)
+                failure: object = reply.head.status
+                self._call.state.answered(reply.drained())
+            except NetworkError as exc:
+                wait = self.wait_after_error(exc, connected=attempt.connected)
+                if wait is None or self._closed.is_set():
+                    raise
+                failure = exc
+            log = active_log()
+            if log is not None:
+                log.debug(
+                    "%s %s: attempt %d in %.0f ms, after %s", self._call.method,
+                    masked_url(self._call.target.text), self._attempt, wait * 1000, failure,
+                )  # fmt: skip
+            if wait and self._closed.wait(wait):
+                raise NetworkError("this HttpClient is closed")
 
     def wait_after_error(self, error: NetworkError, *, connected: bool) -> float | None:
         """The seconds to wait before the next attempt after *error*; ``None``: there is none."""
@@ -71,7 +108,7 @@ class Retries:
         end = self._clock.end
         if end is not None and monotonic() + wait_ms / 1000 >= end:
             return None  # the call would run out of time before it could be sent
-        if not self._content.rewind():
+        if not self._call.content.rewind():
             return None
         self._left[kind] -= 1
         self._attempt += 1

@@ -30,9 +30,9 @@ from flare.http.proto.fields import EMPTY_BLOCK
 from flare.http.proto.framing import LENGTH, NO_BODY
 from flare.http.proto.headers import HeaderMap
 from flare.http.proto.heads import ResponseHead
+from flare.http.proto.method import IDEMPOTENT_METHODS
 from flare.http.request import Request
 from flare.http.response import Response
-from flare.http.retry import IDEMPOTENT_METHODS
 
 __all__ = ["Reply", "Sender"]
 

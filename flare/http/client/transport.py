@@ -38,7 +38,9 @@ class Transport(Protocol):
     """Anything with ``connect``: a new stream to *host* and *port*, for one connection.
 
     *host* is a name or an address without brackets. *deadline* is the ``time.monotonic()`` at
-    which to give up with ``ConnectionTimeout``, ``None`` for never. Called by several threads.
+    which to give up with ``ConnectionTimeout``, ``None`` for never. Called by several threads. One
+    with a true attribute ``in_process`` is asked for https, too, and its streams carry that without
+    TLS.
     """
 
     def connect(self, host: str, port: int, deadline: float | None, /) -> Stream: ...

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["Method"]
+__all__ = ["IDEMPOTENT_METHODS", "Method"]
+
+IDEMPOTENT_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
+"""What may be sent twice and takes effect once (RFC 9110 section 9.2.2)."""
 
 
 class Method:
