@@ -1,4 +1,4 @@
-"""``python -m benchmarks server``: see docs/benchmark.md."""
+"""``python -m benchmarks server`` and ``client``: see docs/benchmark.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-from benchmarks import server
+from benchmarks import client, server
 from benchmarks.environment import SetupError
 
 
@@ -20,6 +20,9 @@ def main() -> int:
     command = commands.add_parser("server", help="HTTP/1.1 servers, by wrk")
     server.add_arguments(command)
     command.set_defaults(run=server.run)
+    command = commands.add_parser("client", help="HTTP/1.1 clients, of nginx")
+    client.add_arguments(command)
+    command.set_defaults(run=client.run)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     try:

@@ -15,7 +15,14 @@ from pathlib import Path
 from benchmarks.peers import Peer
 from benchmarks.processes import Cores
 
-__all__ = ["SetupError", "describe", "make_environment", "require_programs", "versions"]
+__all__ = [
+    "SetupError",
+    "client_versions",
+    "describe",
+    "make_environment",
+    "require_programs",
+    "versions",
+]
 
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parent
@@ -30,11 +37,12 @@ class SetupError(Exception):
     """Something is missing; the message says what to do."""
 
 
-def require_programs(peers: Sequence[str]) -> None:
-    """Raise ``SetupError`` where wrk, or nginx if it is one of *peers*, is not installed."""
+def require_programs(peers: Sequence[str], *, load: bool = True) -> None:
+    """Raise ``SetupError`` where wrk (with *load*), or nginx if it is one of *peers*, is not
+    installed."""
     if not sys.platform.startswith("linux"):
         raise SetupError("the benchmarks pin processes and read /proc: they need Linux")
-    wanted = ["wrk", *(["nginx"] if "nginx" in peers else [])]
+    wanted = [*(["wrk"] if load else []), *(["nginx"] if "nginx" in peers else [])]
     missing = [program for program in wanted if shutil.which(program) is None]
     if missing:
         names = " and ".join(missing)
@@ -70,15 +78,27 @@ def _call(command: list[str]) -> None:
 
 def versions(python: Path, peers: Sequence[Peer]) -> dict[str, str]:
     """The versions of *peers*, by package or program, and of the load generator."""
+    found = _package_versions(python, [name for peer in peers for name in peer.packages])
+    if any(peer.name == "nginx" for peer in peers):
+        found["nginx"] = _first_version(_ask(["nginx", "-v"]))
+    found["wrk"] = _first_version(_ask(["wrk", "-v"]))
+    return found
+
+
+def client_versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
+    """The versions of *packages*, and of nginx, which serves them."""
+    return {
+        **_package_versions(python, packages),
+        "nginx": _first_version(_ask(["nginx", "-v"])),
+    }
+
+
+def _package_versions(python: Path, names: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    names = [name for peer in peers for name in peer.packages]
     script = "import sys, importlib.metadata as m\nfor n in sys.argv[1:]: print(n, m.version(n))"
     for line in _ask([str(python), "-c", script, *names]).splitlines():
         name, _, version = line.partition(" ")
         found[name] = version
-    if any(peer.name == "nginx" for peer in peers):
-        found["nginx"] = _first_version(_ask(["nginx", "-v"]))
-    found["wrk"] = _first_version(_ask(["wrk", "-v"]))
     return found
 
 

@@ -5,6 +5,7 @@ They are printed, never enforced: a busy machine is no bug.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,10 +71,12 @@ GOALS: tuple[Goal, ...] = (
 )
 
 
-def judge(results: Results, workloads: set[str]) -> list[tuple[Goal, Summary | None, Verdict]]:
-    """The goals of *workloads*, with what was measured."""
+def judge(
+    results: Results, workloads: set[str], goals: Sequence[Goal] = GOALS
+) -> list[tuple[Goal, Summary | None, Verdict]]:
+    """Those of *goals* that are of *workloads*, with what was measured."""
     return [
         (goal, goal.measured(results), goal.verdict(results))
-        for goal in GOALS
+        for goal in goals
         if goal.workload in workloads
     ]

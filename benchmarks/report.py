@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from benchmarks.goals import judge
-from benchmarks.measures import Workload
+from benchmarks.goals import GOALS, Goal, judge
 from benchmarks.peers import PEERS
 from benchmarks.results import Metric, Results, Summary
 
@@ -19,13 +18,33 @@ __all__ = ["Run", "as_json", "as_markdown", "draw", "table", "write"]
 _PLOT_SECONDS = 120
 
 
+class Told(Protocol):
+    """What a report needs to know of a workload."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def peers(self) -> tuple[str, ...]: ...
+    @property
+    def metrics(self) -> tuple[Metric, ...]: ...
+
+
+def _server_titles() -> dict[str, str]:
+    return {peer.name: peer.title for peer in PEERS.values()}
+
+
 @dataclass(frozen=True)
 class Run:
-    """A run to tell about: *facts* are the machine, the versions, the settings, by title."""
+    """A run to tell about: *facts* are the machine, the versions, the settings, by title;
+    *titles* are those of the peers."""
 
     facts: dict[str, str]
-    workloads: Sequence[Workload]
+    workloads: Sequence[Told]
     results: Results
+    titles: Mapping[str, str] = field(default_factory=_server_titles)
+    goals: Sequence[Goal] = GOALS
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -58,7 +77,7 @@ def spread(found: Summary | None, unit: str = "") -> str:
     return text if median == least == most else f"{text} ({least} - {most})"
 
 
-def workload_table(workload: Workload, results: Results) -> str:
+def workload_table(workload: Told, results: Results, titles: Mapping[str, str]) -> str:
     """A row for each peer: its figures, and how flare compares by the first of them."""
     metrics = workload.metrics
     main = metrics[0]
@@ -69,15 +88,13 @@ def workload_table(workload: Workload, results: Results) -> str:
         if key not in results.values and key not in results.notes:
             continue
         cells = [spread(results.summary(*key, metric.name), metric.unit) for metric in metrics]
-        rows.append([PEERS[name].title, *cells, _compared(workload, main, name, results)])
-        notes += [
-            f"- {PEERS[name].title}: {_one_line(text)}" for text in results.notes.get(key, [])
-        ]
+        rows.append([titles[name], *cells, _compared(workload, main, name, results)])
+        notes += [f"- {titles[name]}: {_one_line(text)}" for text in results.notes.get(key, [])]
     text = table(["", *(metric.title for metric in metrics), "flare is"], rows)
     return "\n".join([text, "", *notes, ""]) if notes else text + "\n"
 
 
-def _compared(workload: Workload, main: Metric, name: str, results: Results) -> str:
+def _compared(workload: Told, main: Metric, name: str, results: Results) -> str:
     if name == "flare":
         return ""
     ratio = results.ratio(workload.name, main.name, "flare", name)
@@ -88,7 +105,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:300]
 
 
-def goals_table(results: Results, workloads: set[str]) -> str:
+def goals_table(results: Results, workloads: set[str], goals: Sequence[Goal]) -> str:
     rows = [
         [
             goal.text,
@@ -96,7 +113,7 @@ def goals_table(results: Results, workloads: set[str]) -> str:
             spread(found, goal.unit),
             verdict,
         ]
-        for goal, found, verdict in judge(results, workloads)
+        for goal, found, verdict in judge(results, workloads, goals)
     ]
     return table(["must reach", "limit", "measured", "verdict"], rows) + "\n"
 
@@ -109,8 +126,8 @@ def as_markdown(run: Run) -> str:
     """The whole run: facts, a table for each workload, the goals."""
     parts = ["\n".join(f"- {title}: {value}" for title, value in run.facts.items()), ""]
     for workload in run.workloads:
-        parts += [f"### {workload.title}", "", workload_table(workload, run.results)]
-    parts += ["### Must reach", "", goals_table(run.results, _names(run))]
+        parts += [f"### {workload.title}", "", workload_table(workload, run.results, run.titles)]
+    parts += ["### Must reach", "", goals_table(run.results, _names(run), run.goals)]
     return "\n".join(parts)
 
 
@@ -138,7 +155,7 @@ def as_json(run: Run) -> dict[str, Any]:
                 "peers": [
                     {
                         "name": name,
-                        "title": PEERS[name].title,
+                        "title": run.titles[name],
                         "rounds": [
                             {"round": round_, **figures}
                             for round_, figures in run.results.values.get(
@@ -161,7 +178,7 @@ def as_json(run: Run) -> dict[str, Any]:
                 "measured": None if found is None else found.median,
                 "verdict": verdict,
             }
-            for goal, found, verdict in judge(run.results, _names(run))
+            for goal, found, verdict in judge(run.results, _names(run), run.goals)
         ],
     }
 

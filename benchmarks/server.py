@@ -19,23 +19,23 @@ from benchmarks.report import Run, as_markdown, draw, write
 from benchmarks.results import Results
 from benchmarks.workloads import WORKLOADS
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["RESULTS", "add_arguments", "positive", "run", "some_of", "times"]
 
-_RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 _START_SECONDS = 1
 _IDLE_CONNECTIONS = 10_000
 _QUICK_IDLE_CONNECTIONS = 1_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=_positive, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="default: 5")
     parser.add_argument(
-        "--seconds", type=_positive, default=5, metavar="S", help="of one measurement; default: 5"
+        "--seconds", type=positive, default=5, metavar="S", help="of one measurement; default: 5"
     )
     parser.add_argument(
-        "--only", type=_some_of(WORKLOADS), metavar="WORKLOAD,...", help=", ".join(WORKLOADS)
+        "--only", type=some_of(WORKLOADS), metavar="WORKLOAD,...", help=", ".join(WORKLOADS)
     )
-    parser.add_argument("--peers", type=_some_of(PEERS), metavar="PEER,...", help=", ".join(PEERS))
+    parser.add_argument("--peers", type=some_of(PEERS), metavar="PEER,...", help=", ".join(PEERS))
     parser.add_argument(
         "--quick", action="store_true", help="one round of one second, 1,000 idle connections"
     )
@@ -44,14 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An argument that is a number of 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
     return value
 
 
-def _some_of(known: Mapping[str, object]) -> Callable[[str], list[str]]:
+def some_of(known: Mapping[str, object]) -> Callable[[str], list[str]]:
+    """An argument that lists some of *known*, in the order of that."""
+
     def parse(text: str) -> list[str]:
         wanted = text.split(",")
         unknown = [name for name in wanted if name not in known]
@@ -79,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     facts["versions"] = ", ".join(
         f"{name} {version}" for name, version in versions(python, peers).items()
     )
-    facts["settings"] = f"{_times(rounds, 'round')} of {seconds} s, medians (least - most)"
+    facts["settings"] = f"{times(rounds, 'round')} of {seconds} s, medians (least - most)"
     with tempfile.TemporaryDirectory(prefix="flare-benchmark-") as scripts:
         idle = _QUICK_IDLE_CONNECTIONS if arguments.quick else _IDLE_CONNECTIONS
         bench = Bench(python, cores, seconds, Path(scripts), descriptors, idle)
@@ -88,12 +91,12 @@ def run(arguments: argparse.Namespace) -> int:
     finished = Run(facts, workloads, results)
     print("\n" + as_markdown(finished))
     name = arguments.name or f"server-{began:%Y%m%d-%H%M%S}"
-    written = write(finished, _RESULTS / name)
+    written = write(finished, RESULTS / name)
     try:
         written.append(draw(python, written[0]))
     except RuntimeError as error:
         print(error)
-    print(f"written to {_RESULTS}: {', '.join(path.name for path in written)}")
+    print(f"written to {RESULTS}: {', '.join(path.name for path in written)}")
     return 0
 
 
@@ -106,13 +109,14 @@ def _announce(
         for workload in workloads
     )
     print(
-        f"{_times(len(workloads), 'workload')}, {_times(rounds, 'round')}:"
+        f"{times(len(workloads), 'workload')}, {times(rounds, 'round')}:"
         f" about {total // 60 + 1} min",
         flush=True,
     )
 
 
-def _times(count: int, what: str) -> str:
+def times(count: int, what: str) -> str:
+    """How many of what, in words that agree."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 

@@ -1,0 +1,129 @@
+"""``python -m benchmarks client``: HTTP/1.1 clients, round by round, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.client_peers import CLIENTS, ClientPeer
+from benchmarks.client_workloads import (
+    CLIENT_GOALS,
+    CLIENT_WORKLOADS,
+    ClientBench,
+    ClientWorkload,
+    WorkerError,
+    client_workers,
+)
+from benchmarks.environment import client_versions, describe, make_environment, require_programs
+from benchmarks.launcher import LaunchError
+from benchmarks.processes import choose_cores
+from benchmarks.report import Run, as_markdown, draw, write
+from benchmarks.results import Results
+from benchmarks.server import RESULTS, positive, some_of, times
+
+__all__ = ["add_arguments", "run"]
+
+_QUICK_ROUNDS = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=positive, default=21, metavar="N", help="default: 21")
+    parser.add_argument(
+        "--only",
+        type=some_of(CLIENT_WORKLOADS),
+        metavar="WORKLOAD,...",
+        help=", ".join(CLIENT_WORKLOADS),
+    )
+    parser.add_argument(
+        "--peers", type=some_of(CLIENTS), metavar="PEER,...", help=", ".join(CLIENTS)
+    )
+    parser.add_argument("--quick", action="store_true", help="two rounds of everything")
+    parser.add_argument(
+        "--name", help="of the files in benchmarks/results; default: client and the time"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print, write. 0 whatever the figures are."""
+    began = datetime.now(UTC)
+    rounds = _QUICK_ROUNDS if arguments.quick else arguments.rounds
+    peers = [CLIENTS[name] for name in arguments.peers or CLIENTS]
+    workloads = [CLIENT_WORKLOADS[name] for name in arguments.only or CLIENT_WORKLOADS]
+    require_programs(["nginx"], load=False)
+    python = make_environment()
+    cores = choose_cores(os.sched_getaffinity(0))
+    facts = {"date": f"{began:%Y-%m-%d %H:%M} UTC", **describe(python, cores)}
+    facts["cores"] = f"client on {_numbers(cores.server)}, its server on {_numbers(cores.load)}"
+    packages = [name for peer in peers for name in peer.packages]
+    facts["versions"] = ", ".join(
+        f"{name} {version}" for name, version in client_versions(python, packages).items()
+    )
+    facts["settings"] = f"{times(rounds, 'round')}, fewer of what is slow; medians (least - most)"
+    with tempfile.TemporaryDirectory(prefix="flare-benchmark-") as directory:
+        bench = ClientBench(python, cores, Path(directory))
+        results = measure_all(workloads, peers, rounds, bench)
+    titles = {peer.name: peer.title for peer in CLIENTS.values()}
+    finished = Run(facts, workloads, results, titles, CLIENT_GOALS)
+    print("\n" + as_markdown(finished))
+    written = write(finished, RESULTS / (arguments.name or f"client-{began:%Y%m%d-%H%M%S}"))
+    try:
+        written.append(draw(python, written[0]))
+    except RuntimeError as error:
+        print(error)
+    print(f"written to {RESULTS}: {', '.join(path.name for path in written)}")
+    return 0
+
+
+def _numbers(cores: frozenset[int]) -> str:
+    return " and ".join(map(str, sorted(cores)))
+
+
+def measure_all(
+    workloads: Sequence[ClientWorkload],
+    peers: Sequence[ClientPeer],
+    rounds: int,
+    bench: ClientBench,
+) -> Results:
+    """All clients once, then all again, each workload with a fresh server and fresh clients."""
+    results = Results()
+    for workload in workloads:
+        count = max(2, round(rounds * workload.share))
+        print(f"{workload.name}: {times(count, 'round')}", flush=True)
+        taking_part = [peer for peer in peers if peer.name in workload.peers]
+        try:
+            _measure(workload, taking_part, count, bench, results)
+        except LaunchError as error:
+            for peer in taking_part:
+                results.note(workload.name, peer.name, f"not measured: {error}")
+            print(f"{workload.name}: {error}", flush=True)
+    return results
+
+
+def _measure(
+    workload: ClientWorkload,
+    peers: Sequence[ClientPeer],
+    rounds: int,
+    bench: ClientBench,
+    results: Results,
+) -> None:
+    with client_workers(peers, workload.sink, bench) as workers:
+        for name, worker in list(workers.items()):
+            try:
+                workload.warm_up(worker, bench)
+            except WorkerError as error:
+                results.note(workload.name, name, f"not measured: {error}")
+                print(f"{workload.name} {error}", flush=True)
+                del workers[name]
+        for number in range(1, rounds + 1):
+            for name, worker in workers.items():
+                try:
+                    figures = workload.measure(worker, bench)
+                except WorkerError as error:
+                    results.note(workload.name, name, f"a round does not count: {error}")
+                    print(f"{workload.name} {number}/{rounds} {error}", flush=True)
+                else:
+                    results.add(workload.name, name, number, figures)
