@@ -79,6 +79,9 @@ class HttpClient:
     (which warns), or a path to the certificates to trust. ``cert`` is our own certificate: a file
     with its key in it, or a pair of files. ``tls``, a ``TlsConfig``, says that and the rest.
 
+    Where an https server speaks HTTP/2 (ALPN), threads share one connection to it. Over http,
+    ``prefer_h2c`` says that servers speak it, and ``h2c_upgrade`` asks each whether it does.
+
     ``redirect_policy`` wins over ``max_redirects``. A body of more than ``max_response_bytes``
     raises ``NetworkError``. ``headers`` are sent with every request, ``transport`` makes the
     connections (see ``Transport``), or is a handler to be called in place of a server (see
@@ -107,6 +110,8 @@ class HttpClient:
         tls: TlsConfig | None = None,
         verify: Verify | None = None,
         cert: Cert | None = None,
+        prefer_h2c: bool = False,
+        h2c_upgrade: bool = False,
         max_redirects: int = 10,
         timeout_ms: int = 30_000,
         user_agent: str = f"flare/{__version__}",
@@ -169,7 +174,8 @@ class HttpClient:
         )
         if expect_timeout_ms < 1:
             raise ValidationError("expect_timeout_ms", f"must be > 0, got {expect_timeout_ms}")
-        self._sender = Sender(self._pool, Routes(self._tls), expect_timeout_ms)
+        routes = Routes(self._tls, prefer_h2c=prefer_h2c, h2c_upgrade=h2c_upgrade)
+        self._sender = Sender(self._pool, routes, expect_timeout_ms)
 
     def _new_state(
         self,

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, NoReturn, TypeVar
 
 from flare.errors import BrokenPipe, ConnectionReset, NetworkError, Timeout, ValidationError
 from flare.http.client.content import INLINE_BYTES, Content
+from flare.http.client.exchange import Connection, Exchange
 from flare.http.client.outgoing import Outgoing
 from flare.http.client.timeouts import Clock, slack_ms
 from flare.http.client.transport import Stream
@@ -66,6 +67,12 @@ class H1Connection:
     *on_session* is called when there may be a new session to keep.
     """
 
+    shared = False
+    capacity = 1
+    refused = False  # HTTP/1.1 has no way to say so
+    wants_h1 = False
+    upgraded: tuple[Connection, Exchange] | None = None
+
     __slots__ = (
         "_complete",
         "_continued",
@@ -81,6 +88,7 @@ class H1Connection:
         "closed",
         "generation",
         "idle_since",
+        "leases",
         "peer",
         "sent",
         "tls",
@@ -120,8 +128,18 @@ class H1Connection:
         self.trailers: FieldBlock | None = None
         self.idle_since = 0.0
         self.generation = 0
+        self.leases = 0
 
-    def is_stale(self) -> bool:
+    def begin(self) -> H1Connection:
+        """The exchange that follows, which is the connection's only one."""
+        return self
+
+    @property
+    def reused(self) -> bool:
+        """Whether the exchange was not the first one."""
+        return self.used > 1
+
+    def is_stale(self, clock: Clock) -> bool:
         """Whether an idle connection has ended, or has bytes nobody asked for."""
         if self._poller is None or not self._poller.poll(0):
             return False
@@ -156,6 +174,11 @@ class H1Connection:
         except OSError:
             pass  # given up anyway, and no caller could do more about it
 
+    cancel = close
+
+    def finish(self) -> None:
+        """Nothing is to be done: ``reusable`` tells what is next."""
+
     def forget(self) -> None:
         """Close the descriptor and leave the connection to the process that this one forked from,
         which a TLS farewell would end."""
@@ -183,7 +206,7 @@ class H1Connection:
             answer = self._send(line + request.section, request, clock)
             early = answer is not None
             if answer is None:
-                answer = self._read_head(clock)
+                answer = self.head(clock)
             if answer.status == 101 and not request.upgrade:
                 raise HttpProtocolError(f"101 without being asked for, from {self.peer}")
         except BaseException:
@@ -238,7 +261,8 @@ class H1Connection:
             self._decoder.receive_eof()
         return got
 
-    def _read_head(self, clock: Clock) -> ResponseHead:
+    def head(self, clock: Clock) -> ResponseHead:
+        """Wait for the final head. Raises as ``exchange`` does."""
         decoder = self._decoder
         try:
             while True:
@@ -475,7 +499,7 @@ class H1Connection:
         try:
             if self._poller is not None:
                 self._stream.set_nonblocking(False)
-            return self._read_head(clock)
+            return self.head(clock)
         except NetworkError as exc:
             if self.answered and isinstance(exc, HttpProtocolError):
                 raise

@@ -145,19 +145,26 @@ class Content:
         return file if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        """The body as it goes on the wire, chunked coding included.
+        """The body as it goes on the wire of HTTP/1.1, chunked coding included.
 
         A source with fewer bytes than its length raises ``ValidationError``; of more, the rest is
         left alone.
         """
+        if self.source is None or self.length is not None:
+            yield from self.payload()
+        else:
+            for chunk in self._chunks():
+                yield encode_chunk(chunk)
+            yield encode_last_chunk()
+
+    def payload(self) -> Iterator[bytes | memoryview]:
+        """The body itself, for a wire with frames of its own; raises as ``pieces`` does."""
         if self.source is None:
             view = memoryview(self.data)
             for start in range(0, len(view), _SLICE_BYTES):
                 yield view[start : start + _SLICE_BYTES]
         elif self.length is None:
-            for chunk in self._chunks():
-                yield encode_chunk(chunk)
-            yield encode_last_chunk()
+            yield from self._chunks()
         else:
             yield from self._counted(self.length)
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from flare.errors import ConnectionTimeout, Timeout, ValidationError
 from flare.http.client.connection import H1Connection
+from flare.http.client.exchange import Connection
 from flare.http.client.route import Route
 from flare.http.client.timeouts import Clock, ConnectTimeout
-from flare.http.client.tls_settings import HTTP_1_1, SessionCache
+from flare.http.client.tls_settings import H2, HTTP_1_1, SessionCache
 from flare.http.client.transport import Stream, Transport
 from flare.http.errors import HttpProtocolError
 from flare.http.proto.heads import H1Limits
+
+if TYPE_CHECKING:
+    from flare.tls import TlsInfo
 
 __all__ = ["Dialer"]
 
@@ -27,7 +33,7 @@ class Dialer:
         self._limits = limits
         self._sessions = SessionCache()
 
-    def __call__(self, route: Route, peer: str, clock: Clock) -> H1Connection:
+    def __call__(self, route: Route, peer: str, clock: Clock) -> Connection:
         """A new connection on *route*, within the call's connect timeout and deadline.
 
         Running out of it is a ``ConnectTimeout``, in whatever phase. Raises what the transport
@@ -37,15 +43,25 @@ class Dialer:
         deadline = monotonic() + wait / 1000 if wait else None
         try:
             stream = self._transport.connect(route.host, route.port, deadline)
-            if route.tls is None or getattr(self._transport, "in_process", False):
-                return H1Connection(stream, peer, self._limits)
-            return self._secured(stream, route, peer, deadline)
+            if route.tls is not None and not getattr(self._transport, "in_process", False):
+                return self._secured(stream, route, peer, deadline)
         except (ConnectionTimeout, Timeout) as exc:
             raise ConnectTimeout(peer, wait) from exc
+        try:
+            if route.upgrade:
+                from flare.http.client.h2c import UpgradingConnection
+
+                return UpgradingConnection(stream, peer, self._limits)
+            if route.multiplexed and route.tls is None:
+                return self._h2(stream, peer)
+            return H1Connection(stream, peer, self._limits)
+        except BaseException:
+            stream.close()
+            raise
 
     def _secured(
         self, stream: Stream, route: Route, peer: str, deadline: float | None
-    ) -> H1Connection:
+    ) -> Connection:
         """The connection over *stream*, which is closed where there is none."""
         from flare.tcp import TcpStream
         from flare.tls import TlsStream
@@ -65,17 +81,33 @@ class Dialer:
             )
             undo.callback(secured.close)
             agreed = secured.alpn_selected()
-            if agreed not in ("", HTTP_1_1):
+            info = secured.info()
+            keep: Callable[[], None] = lambda: self._sessions.keep(route, secured)  # noqa: E731
+            connection: Connection
+            if agreed == H2:
+                connection = self._h2(secured, peer, tls=info, on_session=keep)
+            elif agreed in ("", HTTP_1_1):
+                connection = H1Connection(secured, peer, self._limits, tls=info, on_session=keep)
+            else:
                 raise HttpProtocolError(f"{peer} agreed to speak {agreed!a}, which is not HTTP")
-            connection = H1Connection(
-                secured,
-                peer,
-                self._limits,
-                tls=secured.info(),
-                on_session=lambda: self._sessions.keep(route, secured),
-            )
             undo.pop_all()
             return connection
+
+    def _h2(
+        self,
+        stream: Stream,
+        peer: str,
+        *,
+        tls: TlsInfo | None = None,
+        on_session: Callable[[], None] | None = None,
+    ) -> Connection:
+        from flare.http.client.h2_connection import H2Connection
+
+        if stream.fileno() < 0:
+            raise ValidationError("transport", "HTTP/2 needs streams with a descriptor")
+        return H2Connection(
+            stream, peer, self._limits.max_body_size, tls=tls, on_session=on_session
+        )
 
     def forget_in_child(self) -> None:
         """After a fork, in the child."""

@@ -11,11 +11,11 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 
 from flare.errors import NetworkError, ValidationError
-from flare.http.client.connection import H1Connection
+from flare.http.client.exchange import Connection, Exchange
 from flare.http.client.route import Route
 from flare.http.client.timeouts import Clock
 
@@ -25,7 +25,10 @@ __all__ = ["ConnectionPool", "Dial"]
 # wake it for those: a collector may run at any place, this lock's holders included.
 _ORPHAN_LOOK_SECONDS = 0.25
 
-Dial = Callable[[Route, str, Clock], H1Connection]
+_MAX_PLAIN_ROUTES = 512
+
+
+Dial = Callable[[Route, str, Clock], Connection]
 
 
 class ConnectionPool:
@@ -51,8 +54,8 @@ class ConnectionPool:
         self._max_connections = _checked("max_connections", max_connections)
         self._closed = False
         self._generation = 0
-        # Connections of calls that were dropped without an end; see discard_later.
-        self._orphans: SimpleQueue[H1Connection] = SimpleQueue()
+        # Connections of calls that were dropped without an end; see release_later.
+        self._orphans: SimpleQueue[tuple[Route, Connection, Exchange]] = SimpleQueue()
         self._begin()
         _pools.add(self)
 
@@ -64,23 +67,26 @@ class ConnectionPool:
 
     def _begin(self) -> None:
         self._freed = threading.Condition(threading.Lock())  # guards all below
-        self._idle: dict[Route, list[H1Connection]] = {}
+        self._idle: dict[Route, list[Connection]] = {}
         self._idle_count = 0
+        # Of routes that may be HTTP/2: the connections lent, those somebody dials or looks at
+        # while others wait for the outcome, and those that turned out to be HTTP/1.1.
+        self._shared: dict[Route, list[Connection]] = {}
+        self._opening: set[Route] = set()
+        self._plain: set[Route] = set()
         self._active = 0
         self._waiting = 0
         self._next_sweep = 0.0
 
-    def acquire(
-        self, route: Route, peer: str, clock: Clock, *, fresh: bool = False
-    ) -> H1Connection:
-        """A connection on *route*, kept or new (*fresh*: new in any case), to be given back by
-        ``release`` or ``discard``.
+    def acquire(self, route: Route, peer: str, clock: Clock, *, fresh: bool = False) -> Connection:
+        """A connection on *route* for one exchange, kept, shared or new, to be given back by
+        ``release``. *fresh*: not one that was kept.
 
         Blocks while all connections are in use, and while dialling. Raises ``CallTimeout`` with
         phase ``"pool"``, whatever dialling raises, and ``NetworkError`` after ``close``.
         """
         while True:
-            doomed: list[H1Connection] = []
+            doomed: list[Connection] = []
             try:
                 connection = self._take(route, peer, clock, fresh, doomed)
             finally:
@@ -88,54 +94,72 @@ class ConnectionPool:
                     each.close()
             if connection is None:
                 return self._dialled(route, peer, clock)
+            if connection.shared and connection.leases:
+                return connection
             try:
-                stale = connection.is_stale()
+                stale = connection.is_stale(clock)
             except BaseException:
+                self._opened(route)
                 self.discard(connection)
                 raise
             if not stale:
+                if connection.shared:
+                    self._share(route, connection)
                 return connection
+            self._opened(route)
             self.discard(connection)
 
     def _take(
-        self, route: Route, peer: str, clock: Clock, fresh: bool, doomed: list[H1Connection]
-    ) -> H1Connection | None:
+        self, route: Route, peer: str, clock: Clock, fresh: bool, doomed: list[Connection]
+    ) -> Connection | None:
         """A kept connection, or ``None`` for a slot to dial in; what to close goes to *doomed*."""
         wait_until: float | None = None
+        self._end_orphans()
         with self._freed:
             while True:
                 if self._closed:
                     raise NetworkError("this HttpClient is closed")
-                if not self._orphans.empty():
-                    self._collect_orphans()
                 moment = monotonic()
                 if self._idle_count and moment >= self._next_sweep:
                     self._sweep(moment, doomed)
-                stack = None if fresh else self._idle.get(route)
-                if stack:
-                    connection = stack.pop()
-                    if not stack:
-                        del self._idle[route]
-                    self._idle_count -= 1
-                    if not self._expired(connection, moment):
-                        self._active += 1
-                        return connection
-                    doomed.append(connection)
-                    continue
                 cap = self._max_connections
-                if not cap or self._active + self._idle_count < cap:
-                    self._active += 1
-                    return None
-                if self._idle_count:
-                    doomed.append(self._pop_oldest())
-                    self._active += 1
-                    return None
+                doing = f"waiting for one of {cap} connections"
+                if route.multiplexed and (lent := self._shared.get(route)):
+                    for connection in lent:
+                        if connection.leases < connection.capacity:
+                            connection.leases += 1
+                            return connection
+                    full = any(connection.capacity for connection in lent)
+                    doing = f"waiting for one of {sum(c.capacity for c in lent)} streams"
+                else:
+                    full = False
+                if not full and not (route.multiplexed and route in self._opening):
+                    stack = None if fresh else self._idle.get(route)
+                    if stack:
+                        connection = stack.pop()
+                        if not stack:
+                            del self._idle[route]
+                        self._idle_count -= 1
+                        if not self._expired(connection, moment):
+                            self._active += 1
+                            if connection.shared:
+                                self._opening.add(route)
+                            return connection
+                        doomed.append(connection)
+                        continue
+                    room = not cap or self._active + self._idle_count < cap
+                    if room or self._idle_count:
+                        if not room:
+                            doomed.append(self._pop_oldest())
+                        self._active += 1
+                        if route.multiplexed and route not in self._plain:
+                            self._opening.add(route)
+                        return None
                 if wait_until is None:
                     limit = clock.limits.pool
                     want = clock.wait_ms(limit, "waiting for a connection", peer)
                     wait_until = moment + want / 1000 if want else float("inf")
                 elif moment >= wait_until:
-                    doing = f"waiting for one of {cap} connections"
                     raise clock.wait_error("pool", limit, want, peer, doing)
                 self._wait(min(wait_until - moment, _ORPHAN_LOOK_SECONDS))
 
@@ -149,57 +173,118 @@ class ConnectionPool:
             raise
         finally:
             self._waiting -= 1
+        if not self._orphans.empty():
+            self._freed.release()
+            try:
+                self._end_orphans()
+            finally:
+                self._freed.acquire()
 
-    def _dialled(self, route: Route, peer: str, clock: Clock) -> H1Connection:
+    def _dialled(self, route: Route, peer: str, clock: Clock) -> Connection:
         generation = self._generation
         try:
             connection = self._dial(route, peer, clock)
         except BaseException:
+            # Who waited for the outcome tries for himself: one at a time, each could wait in vain.
+            self._opened(route, plain=route.multiplexed)
             self._free_slot(generation)
             raise
         connection.generation = generation
+        if connection.shared:
+            self._share(route, connection)
+        elif route.multiplexed:
+            self._opened(route, plain=True)
         return connection
 
-    def release(self, route: Route, connection: H1Connection) -> None:
-        """Give a connection back after an exchange: kept where it is fit and there is room."""
-        if not connection.reusable:
-            self.discard(connection)
+    def _share(self, route: Route, connection: Connection) -> None:
+        """Let others use a connection beside the one who has it."""
+        with self._freed:
+            connection.leases = 1
+            if connection.generation == self._generation:
+                self._shared.setdefault(route, []).append(connection)
+            self._plain.discard(route)
+            self._open_for_all(route)
+
+    def _opened(self, route: Route, *, plain: bool = False) -> None:
+        """Nobody is opening *route* any more; *plain*: it does not lead to what can be shared."""
+        if not route.multiplexed:
             return
-        doomed = None
+        with self._freed:
+            if plain:
+                if len(self._plain) >= _MAX_PLAIN_ROUTES:
+                    self._plain.clear()
+                self._plain.add(route)
+            self._open_for_all(route)
+
+    def _open_for_all(self, route: Route) -> None:
+        """Nobody is opening *route* any more; the lock is held."""
+        self._opening.discard(route)
+        if self._waiting:
+            self._freed.notify_all()
+
+    def replace(self, route: Route, old: Connection, new: Connection) -> None:
+        """*new* takes over the slot of *old*, which is lent and never given back."""
+        new.generation = old.generation
+        self._share(route, new)
+
+    def release(self, route: Route, connection: Connection) -> None:
+        """Give a connection back after an exchange: kept where it is fit and there is room."""
+        doomed: Connection | None = None
         with self._freed:
             if connection.generation != self._generation:
                 doomed = connection
+            elif connection.shared and connection.leases > 1:
+                connection.leases -= 1
+                if self._waiting:
+                    self._freed.notify_all()
             else:
+                if connection.shared:
+                    self._unshare(route, connection)
                 self._active -= 1
-                if self._closed or not self._max_idle_per_host:
-                    doomed = connection
+                if connection.reusable and not self._closed and self._max_idle_per_host:
+                    doomed = self._keep(route, connection)
                 else:
-                    connection.idle_since = monotonic()
-                    stack = self._idle.setdefault(route, [])
-                    if len(stack) >= self._max_idle_per_host:
-                        doomed = stack.pop(0)
-                        self._idle_count -= 1
-                    elif self._max_idle_total and self._idle_count >= self._max_idle_total:
-                        doomed = self._pop_oldest()
-                        stack = self._idle.setdefault(route, stack)
-                    stack.append(connection)
-                    self._idle_count += 1
+                    doomed = connection
                 if self._waiting:
                     self._freed.notify()
         if doomed is not None:
             doomed.close()
 
-    def discard(self, connection: H1Connection) -> None:
-        """Close a connection and free its slot."""
+    def _unshare(self, route: Route, connection: Connection) -> None:
+        """The last exchange on a shared connection is over; the lock is held."""
+        connection.leases = 0
+        lent = self._shared[route]
+        lent.remove(connection)
+        if not lent:
+            del self._shared[route]
+
+    def _keep(self, route: Route, connection: Connection) -> Connection | None:
+        """Put a connection among the idle ones; what has to go for it. The lock is held."""
+        doomed = None
+        connection.idle_since = monotonic()
+        stack = self._idle.setdefault(route, [])
+        if len(stack) >= self._max_idle_per_host:
+            doomed = stack.pop(0)
+            self._idle_count -= 1
+        elif self._max_idle_total and self._idle_count >= self._max_idle_total:
+            doomed = self._pop_oldest()
+            stack = self._idle.setdefault(route, stack)
+        stack.append(connection)
+        self._idle_count += 1
+        return doomed
+
+    def discard(self, connection: Connection) -> None:
+        """Close a connection that nobody else has, and free its slot."""
         try:
             connection.close()
         finally:
             self._free_slot(connection.generation)
 
-    def discard_later(self, connection: H1Connection) -> None:
-        """``discard`` for a finaliser, which may not take a lock."""
-        connection.close()
-        self._orphans.put(connection)
+    def release_later(self, route: Route, connection: Connection, exchange: Exchange) -> None:
+        """Give up an exchange, and its connection, for a finaliser, which may not take a lock."""
+        if not connection.shared:
+            exchange.cancel()
+        self._orphans.put((route, connection, exchange))
 
     def _free_slot(self, generation: int) -> None:
         with self._freed:
@@ -208,16 +293,20 @@ class ConnectionPool:
                 if self._waiting:
                     self._freed.notify()
 
-    def _collect_orphans(self) -> None:
-        """Free the slots of orphans; the lock is held."""
+    def _end_orphans(self) -> None:
+        """Give back what finalisers could not; the lock is not held."""
         while not self._orphans.empty():
-            if self._orphans.get().generation == self._generation:
-                self._active -= 1
+            try:
+                route, connection, exchange = self._orphans.get_nowait()
+            except Empty:
+                return
+            exchange.cancel()
+            self.release(route, connection)
 
-    def _expired(self, connection: H1Connection, moment: float) -> bool:
+    def _expired(self, connection: Connection, moment: float) -> bool:
         return bool(self._idle_seconds) and moment - connection.idle_since > self._idle_seconds
 
-    def _sweep(self, moment: float, doomed: list[H1Connection]) -> None:
+    def _sweep(self, moment: float, doomed: list[Connection]) -> None:
         """Take out what is too old, of every origin, now and then; the lock is held."""
         self._next_sweep = moment + max(1.0, self._idle_seconds / 4)
         for route, stack in list(self._idle.items()):
@@ -230,7 +319,7 @@ class ConnectionPool:
                 else:
                     del self._idle[route]
 
-    def _pop_oldest(self) -> H1Connection:
+    def _pop_oldest(self) -> Connection:
         """Take out the connection that was idle longest; the lock is held, there is one."""
         route = min(
             (route for route, stack in self._idle.items() if stack),
@@ -260,14 +349,15 @@ class ConnectionPool:
 
     def counts(self) -> tuple[int, int, int]:
         """How many connections are in use and idle, and how many calls wait for one."""
+        self._end_orphans()
         with self._freed:
-            self._collect_orphans()
             return self._active, self._idle_count, self._waiting
 
     def _forget_in_child(self) -> None:
         """After a fork, in the child: closing a descriptor leaves the parent's connection alone,
         and the lock may have been held by a thread that is not here."""
         inherited = [each for stack in self._idle.values() for each in stack]
+        inherited += [each for lent in self._shared.values() for each in lent]
         self._generation += 1
         self._orphans = SimpleQueue()
         self._begin()

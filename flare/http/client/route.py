@@ -21,7 +21,7 @@ class Route(NamedTuple):
     """Where a connection leads, and how.
 
     ``tls`` is ``None`` for http. ``multiplexed`` says that it may turn out to be HTTP/2, which
-    many calls share.
+    many calls share; over http that it is, or with ``upgrade``, that HTTP/1.1 may lead there.
     """
 
     scheme: str
@@ -29,15 +29,25 @@ class Route(NamedTuple):
     port: int
     tls: TlsSettings | None
     multiplexed: bool
+    upgrade: bool = False
+
+    def without_h2(self) -> Route:
+        """The same, for a server that wants HTTP/1.1 after all."""
+        tls = None if self.tls is None else self.tls.without_h2()
+        return self._replace(tls=tls, multiplexed=False, upgrade=False)
 
 
 class Routes:
     """Finds the route to an origin, by a client's settings. Safe from any thread."""
 
-    __slots__ = ("_known", "tls")
+    __slots__ = ("_h2c_upgrade", "_known", "_prefer_h2c", "tls")
 
-    def __init__(self, tls: TlsSettings) -> None:
+    def __init__(
+        self, tls: TlsSettings, *, prefer_h2c: bool = False, h2c_upgrade: bool = False
+    ) -> None:
         self.tls = tls
+        self._prefer_h2c = prefer_h2c
+        self._h2c_upgrade = h2c_upgrade and not prefer_h2c
         self._known: dict[Origin, Route] = {}
 
     def to(self, origin: Origin, tls: TlsSettings) -> Route:
@@ -55,4 +65,5 @@ class Routes:
     def _find(self, origin: Origin, tls: TlsSettings) -> Route:
         if origin.scheme == "https":
             return Route(*origin, tls, tls.offers_h2)
-        return Route(*origin, None, False)
+        multiplexed = self._prefer_h2c or self._h2c_upgrade
+        return Route(*origin, None, multiplexed, self._h2c_upgrade)

@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from flare.errors import ConnectionTimeout, NetworkError, Timeout
 from flare.http.client.call import NO_PEER, Call
-from flare.http.client.connection import READ_BYTES, H1Connection
+from flare.http.client.connection import READ_BYTES
 from flare.http.client.content import awaits_continue
 from flare.http.client.decompress import codings_to_undo, decoding_reader
 from flare.http.client.events import active_log, masked_fields, masked_url
+from flare.http.client.exchange import Connection, Exchange
 from flare.http.client.outgoing import Outgoing
 from flare.http.client.pool import ConnectionPool
 from flare.http.client.redirect import (
@@ -39,6 +40,9 @@ __all__ = ["Reply", "Sender"]
 # The most that is read of the body of a redirect so that its connection can be kept.
 MAX_REDIRECT_BODY = 64 * 1024
 
+# How often an HTTP/2 server may refuse one request unseen.
+MAX_REFUSALS = 3
+
 
 class Reply:
     """A final response head, and the connection its body is still on.
@@ -46,14 +50,15 @@ class Reply:
     Ends in exactly one of ``finish`` (the body was read), ``abandon`` and ``abandon_later``.
     """
 
-    __slots__ = ("_clock", "_connection", "_decode_limit", "_pool", "_route", "elapsed_ms", "head",
-                 "history", "request", "target")  # fmt: skip
+    __slots__ = ("_clock", "_connection", "_decode_limit", "_exchange", "_pool", "_route",
+                 "elapsed_ms", "head", "history", "request", "target")  # fmt: skip
 
     def __init__(
         self,
         pool: ConnectionPool,
         route: Route,
-        connection: H1Connection,
+        connection: Connection,
+        exchange: Exchange,
         head: ResponseHead,
         call: Call,
         request: Outgoing,
@@ -62,6 +67,7 @@ class Reply:
         self._pool = pool
         self._route = route
         self._connection = connection
+        self._exchange = exchange
         self._clock = clock
         self._decode_limit = call.decode_limit
         self.head = head
@@ -69,7 +75,7 @@ class Reply:
         self.elapsed_ms = clock.elapsed_ms()
         self.history: list[Response] = []
         self.request = Request._from_wire(
-            request.method, request.target.text, "HTTP/1.1", request.fields, request.content.data,
+            request.method, request.target.text, head.version, request.fields, request.content.data,
             NO_PEER, False, None,
         )  # fmt: skip
 
@@ -84,7 +90,7 @@ class Reply:
         response.request = self.request
         response.history = self.history
         response.elapsed_ms = self.elapsed_ms
-        response._tls_info = self._connection.tls
+        response._tls_info = self._exchange.tls
 
     def has_no_body(self) -> bool:
         """Whether the head says that nothing follows it."""
@@ -97,11 +103,11 @@ class Reply:
 
     def read_body(self, n: int) -> bytes:
         """The next bytes of the body; ``b""`` at its end."""
-        return self._connection.read_body(n, self._clock)
+        return self._exchange.read_body(n, self._clock)
 
     def read_counted_into(self, buffer: memoryview) -> int:
         """The next bytes of the body as they came, in *buffer*; 0 where ``read_body`` must say."""
-        return self._connection.read_counted_into(buffer, self._clock)
+        return self._exchange.read_counted_into(buffer, self._clock)
 
     def decoded(self, response: Response) -> Callable[[int], bytes]:
         """What reads the body, with its content codings undone where this call wants that; the
@@ -122,7 +128,7 @@ class Reply:
 
     def trailers(self) -> HeaderMap | None:
         """The trailer fields, if there were any."""
-        trailers = self._connection.trailers or EMPTY_BLOCK
+        trailers = self._exchange.trailers or EMPTY_BLOCK
         return HeaderMap._from_items(list(trailers.items)) if trailers.items else None
 
     def buffered(self) -> Response:
@@ -182,15 +188,17 @@ class Reply:
 
     def finish(self) -> None:
         """The body was read: give the connection back."""
+        self._exchange.finish()
         self._pool.release(self._route, self._connection)
 
     def abandon(self) -> None:
-        """Drop the connection."""
-        self._pool.discard(self._connection)
+        """Give up what was not read: the connection, or on HTTP/2 the stream, is dropped."""
+        self._exchange.cancel()
+        self._pool.release(self._route, self._connection)
 
     def abandon_later(self) -> None:
         """``abandon`` for a finaliser."""
-        self._pool.discard_later(self._connection)
+        self._pool.release_later(self._route, self._connection, self._exchange)
 
 
 class Sender:
@@ -211,12 +219,14 @@ class Sender:
 
         Where a kept connection fails before any byte of the response, as one does that the server
         had just closed, the call goes out once more on a new one: if it is idempotent or nothing
-        of it was sent, and its body is still there to be sent.
+        of it was sent, and its body is still there to be sent. Whatever it is, it is sent again
+        where an HTTP/2 server says that it has not looked at it, or wants it by HTTP/1.1.
         """
         request = self._outgoing(call)
-        target, content = call.target, call.content
+        target = call.target
         route = self._routes.to(target.origin, call.tls)
         pool = self._pool
+        refusals = 0
         fresh = False
         log = active_log()
         while True:
@@ -228,19 +238,19 @@ class Sender:
                     "%s %s on a %s connection: %s", call.method, masked_url(target.text),
                     "kept" if connection.used else "new", masked_fields(request.fields),
                 )  # fmt: skip
+            exchange = connection.begin()
             try:
-                answer = connection.exchange(request, clock)
-                reply = Reply(pool, route, connection, answer, call, request, clock)
+                answer = exchange.exchange(request, clock)
+                if answer.status == 101 and connection.upgraded is not None:
+                    old = connection
+                    connection, exchange = connection.upgraded
+                    pool.replace(route, old, connection)
+                    answer = exchange.head(clock)
+                reply = Reply(pool, route, connection, exchange, answer, call, request, clock)
             except BaseException as exc:
-                pool.discard(connection)
-                if (
-                    connection.used < 2
-                    or connection.answered
-                    or not isinstance(exc, NetworkError)
-                    or isinstance(exc, TimeoutError)
-                    or (connection.sent and call.method not in IDEMPOTENT_METHODS)
-                    or (connection.sent and not content.rewind())
-                ):
+                exchange.cancel()
+                pool.release(route, connection)
+                if not _may_repeat(exc, exchange, call, refusals):
                     if log is not None:
                         log.debug("%s %s failed: %s", call.method, masked_url(target.text), exc)
                     raise
@@ -253,7 +263,10 @@ class Sender:
                 if answer.fields.secret:  # as fields with cookies are
                     call.state.keep(target, answer.fields)
                 return reply
-            fresh = True
+            refusals += exchange.refused or exchange.wants_h1
+            if exchange.wants_h1:
+                route = route.without_h2()
+            fresh = not exchange.refused
             request = self._outgoing(call)  # with the credentials of this attempt
 
     def _outgoing(self, call: Call) -> Outgoing:
@@ -312,3 +325,19 @@ class Sender:
             )
         call.redirect(decision)
         return True
+
+
+def _may_repeat(exc: BaseException, exchange: Exchange, call: Call, refusals: int) -> bool:
+    """Whether a call whose *exchange* ended with *exc* may be sent once more."""
+    if exchange.answered or not isinstance(exc, NetworkError):
+        return False
+    if exchange.refused or exchange.wants_h1:
+        if refusals >= MAX_REFUSALS:
+            return False
+    elif (
+        not exchange.reused
+        or isinstance(exc, TimeoutError)
+        or (exchange.sent and call.method not in IDEMPOTENT_METHODS)
+    ):
+        return False
+    return not exchange.sent or call.content.rewind()

@@ -24,7 +24,7 @@ Cert = str | os.PathLike[str] | tuple[str | os.PathLike[str], str | os.PathLike[
 
 H2 = "h2"
 HTTP_1_1 = "http/1.1"
-_OFFER: tuple[str, ...] = (HTTP_1_1,)
+_OFFER: tuple[str, ...] = (H2, HTTP_1_1)
 _MAX_DERIVED = 32
 _MAX_SESSIONS = 256
 

@@ -21,21 +21,25 @@ A, B, C = (Route("http", name, 80, None, False) for name in "abc")
 class FakeConnection:
     """What the pool sees of a connection."""
 
+    shared = False
+    capacity = 1
+
     def __init__(self) -> None:
+        self.leases = 0
         self.generation = 0
         self.idle_since = 0.0
         self.closed = False
         self.stale = False
         self.reusable = True
 
-    def is_stale(self) -> bool:
+    def is_stale(self, clock) -> bool:
         return self.stale
 
     def close(self) -> None:
         self.closed = True
         self.reusable = False
 
-    forget = close
+    forget = cancel = close
 
 
 class Network:
@@ -260,7 +264,7 @@ def test_failed_dialling_costs_no_slot():
 def test_one_discarded_by_a_finaliser_frees_its_slot_even_for_one_who_waits():
     with pooled(max_connections=1) as (pool, _):
         held = take(pool)
-        timer = threading.Timer(0.02, pool.discard_later, [held])
+        timer = threading.Timer(0.02, pool.release_later, [A, held, held])
         timer.start()
         assert take(pool) is not held
         timer.join()
@@ -335,7 +339,7 @@ def test_no_sequence_of_events_loses_a_slot(steps, cap, per_host, total):
                 elif step == "discard":
                     pool.discard(connection)
                 else:
-                    pool.discard_later(connection)
+                    pool.release_later(origin, connection, connection)
             active, idle, waiting = pool.counts()
             assert (active, waiting) == (len(held), 0)
             assert active + idle == network.open() <= cap
@@ -368,7 +372,7 @@ def test_no_slot_is_lost_among_threads():
                 choose.choice(
                     [
                         pool.discard,
-                        pool.discard_later,
+                        lambda c, o=origin: pool.release_later(o, c, c),
                         *[lambda c, o=origin: pool.release(o, c)] * 4,
                     ]
                 )(connection)
@@ -383,4 +387,165 @@ def test_no_slot_is_lost_among_threads():
         assert idle == network.open()
         held = [take(pool, A, ms=1000) for _ in range(3)]
         for each in held:
+            pool.discard(each)
+
+
+class SharedConnection(FakeConnection):
+    """One that serves several at a time."""
+
+    shared = True
+
+    def __init__(self, capacity: int = 2) -> None:
+        super().__init__()
+        self.capacity = capacity
+
+    def close(self) -> None:
+        super().close()
+        self.capacity = 0
+
+    forget = close
+
+    def cancel(self) -> None:
+        """Of a stream, not of the connection."""
+
+
+S, T = (Route("https", name, 443, None, True) for name in "st")
+
+
+class MixedNetwork(Network):
+    """Dials shared connections on routes that may have them, unless told otherwise."""
+
+    plain = False
+
+    def dial(self, route, peer, clock):
+        super().dial(route, peer, clock)
+        if route.multiplexed and not self.plain:
+            self.made[-1] = SharedConnection()
+        return self.made[-1]
+
+
+@contextmanager
+def sharing(**settings):
+    network = MixedNetwork()
+    defaults = {"max_idle_per_host": 8, "max_idle_total": 64, "idle_timeout_ms": 90_000,
+                "max_connections": 100}  # fmt: skip
+    pool = ConnectionPool(network.dial, **{**defaults, **settings})
+    yield pool, network
+    pool.close()
+    assert pool.counts() == (network.open(), 0, 0)
+
+
+def test_a_shared_connection_is_lent_up_to_its_capacity():
+    with sharing() as (pool, network):
+        first, second = take(pool, S), take(pool, S)
+        assert first is second
+        assert pool.counts() == (1, 0, 0)
+        with pytest.raises(CallTimeout):
+            take(pool, S, ms=1)
+        assert take(pool, T) is not first
+        pool.release(S, first)
+        assert take(pool, S) is first
+        pool.release(S, first)
+        pool.release(S, second)
+        assert pool.counts() == (1, 1, 0)
+        assert take(pool, S) is first
+        assert len(network.made) == 2
+        pool.release(S, first)
+        pool.release(T, network.made[1])
+
+
+def test_one_that_takes_no_more_is_replaced_and_closed_by_the_last():
+    with sharing() as (pool, _network):
+        first, again = take(pool, S), take(pool, S)
+        first.capacity = 0
+        first.reusable = False
+        second = take(pool, S)
+        assert second is not first
+        pool.release(S, first)
+        assert not first.closed
+        pool.release(S, again)
+        assert first.closed
+        assert pool.counts() == (1, 0, 0)
+        pool.release(S, second)
+
+
+def test_who_waits_for_a_stream_gets_the_one_that_becomes_free():
+    with sharing() as (pool, _):
+        first = take(pool, S)
+        take(pool, S)
+        got = []
+        thread = threading.Thread(target=lambda: got.append(take(pool, S)))
+        thread.start()
+        while pool.counts()[2] != 1:
+            pass
+        pool.release(S, first)
+        thread.join(10)
+        assert got == [first]
+        pool.release(S, first)
+        pool.release(S, first)
+
+
+def test_servers_known_to_share_nothing_are_dialled_side_by_side():
+    with sharing() as (pool, network):
+        network.plain = True
+        held = [take(pool, S) for _ in range(3)]
+        assert len({id(each) for each in held}) == 3
+        for each in held:
+            pool.release(S, each)
+        assert pool.counts() == (0, 3, 0)
+
+
+SHARED_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["take", "fresh", "refuse", "plain", "release", "leave", "lose", "stale",
+                         "age"]),
+        st.sampled_from([A, S, T]),
+        st.integers(0, 9),
+    ),
+    max_size=60,
+)  # fmt: skip
+
+
+@given(steps=SHARED_STEPS, cap=st.integers(1, 3))
+def test_no_sequence_of_events_loses_a_shared_slot(steps, cap):
+    with sharing(max_connections=cap, max_idle_per_host=2, idle_timeout_ms=1000) as (pool, network):
+        held = []
+        for step, route, pick in steps:
+            if step in ("take", "fresh", "refuse", "plain"):
+                network.failing = step == "refuse"
+                network.plain = step == "plain"
+                try:
+                    held.append((route, take(pool, route, ms=1, fresh=step == "fresh")))
+                except (ConnectionRefused, CallTimeout):
+                    pass
+            elif step == "age":
+                for each in network.made:
+                    each.idle_since -= 2
+                pool._next_sweep = 0.0
+            elif step == "stale":
+                for each in network.made[: pick + 1]:
+                    each.stale = True
+            elif held:
+                route, connection = held.pop(pick % len(held))
+                connection.stale = False
+                if step == "leave":  # it takes no more, by a GOAWAY
+                    connection.capacity = 0
+                    connection.reusable = False
+                if step == "lose":
+                    pool.release_later(route, connection, connection)
+                else:
+                    pool.release(route, connection)
+            active, idle, waiting = pool.counts()
+            assert (active, waiting) == (len({id(each) for _, each in held}), 0)
+            assert active + idle == network.open() <= cap
+            assert not pool._opening
+            lent = [each for shared in pool._shared.values() for each in shared]
+            assert all(each.leases == sum(c is each for _, c in held) for each in lent)
+        for route, connection in held:
+            pool.release(route, connection)
+        network.failing = network.plain = False
+        assert pool.counts()[0] == 0
+        again = [take(pool, A, ms=1000) for _ in range(cap)]
+        assert pool.counts() == (cap, 0, 0)
+        for each in again:
             pool.discard(each)
