@@ -261,10 +261,11 @@ class HttpClient:
         *body*: text is JSON already and sent as such, bytes go as they are without a
         ``Content-Type``, a dict, list, number or bool is encoded as JSON; a binary file, an
         iterator of bytes, a ``ChunkSource`` or a ``MultipartFormBuilder`` is streamed. Or one of
-        *json* (any value) and *data* (a mapping or pairs, form-encoded). *files* makes it
-        ``multipart/form-data``, with the fields of *data*: a mapping or pairs of names and either
-        a ``Path``, an open binary file, bytes, or a tuple of filename, one of these, and perhaps a
-        type and more headers. *params* are appended to the query.
+        *json* (any value) and *data* (a mapping or pairs, form-encoded; text, bytes or a file are
+        sent as they are, without a type). *files* makes it ``multipart/form-data``, with the fields
+        of *data*: a mapping or pairs of names and either a ``Path``, an open binary file, bytes, or
+        a tuple of filename, one of these, and perhaps a type and more headers. *params* are
+        appended to the query.
 
         *auth* replaces the client's. *cookies* go along to this origin, before those kept; a
         ``Cookie`` field among *headers* in place of those. *timeout* is seconds, or a pair for

@@ -213,8 +213,8 @@ def encode_content(
     *body*: ``None`` is none; text is JSON already, as UTF-8; bytes are sent as they are without a
     type; a dict, list, number or bool is encoded as JSON; anything else is streamed, a
     ``MultipartFormBuilder`` with its type. *json*: any value, ``None`` too. *data*: a mapping or
-    pairs, form-encoded. *files*: see ``encode_form``, as ``multipart/form-data`` together with
-    *data*.
+    pairs, form-encoded; text, bytes or a file are sent as they are without a type. *files*: see
+    ``encode_form``, as ``multipart/form-data`` together with *data*.
     """
     if files is not None:
         if body is not None or json is not UNSET:
@@ -226,8 +226,10 @@ def encode_content(
     if json is not UNSET:
         return Content(_to_json(json), _JSON)
     if data is not None:
-        if isinstance(data, (str, bytes, bytearray, memoryview)) or hasattr(data, "read"):
-            raise ValidationError("data", "takes form fields; give text, bytes or a file as body")
+        if isinstance(data, (str, bytes, bytearray, memoryview)):
+            return Content(data.encode() if isinstance(data, str) else bytes(data))
+        if hasattr(data, "read"):
+            return Content(source=data)
         return Content(encode_pairs(data).encode("ascii"), _FORM)
     if body is None:
         return Content()

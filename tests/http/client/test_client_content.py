@@ -72,10 +72,11 @@ def test_only_one_of_body_json_and_data(arguments):
         encode_content(**arguments)
 
 
-@pytest.mark.parametrize("data", ["a=1", b"a=1", io.BytesIO(b"a=1")])
-def test_data_is_for_forms(data):
-    with pytest.raises(ValidationError, match="body"):
-        encode_content(None, json=UNSET, data=data)
+@pytest.mark.parametrize("data", ["a=1", b"a=1", bytearray(b"a=1"), io.BytesIO(b"a=1")])
+def test_data_that_is_no_form_is_sent_as_it_is(data):
+    content = encode_content(None, json=UNSET, data=data)
+    assert b"".join(content.pieces()) == b"a=1"
+    assert (content.length, content.content_type) == (3, "")
 
 
 @pytest.mark.parametrize("value", [float("nan"), {"a": {1, 2}}])
