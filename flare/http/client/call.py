@@ -85,7 +85,8 @@ class Call:
         framing = content.frame(self.method, self.headers)
         section, fields = self.defaults.compose(
             self.target, self.headers, framing, content.content_type,
-            None if self.auth is None else self._proof(self.auth), self._cookie_field(),
+            None if self.auth is None else self._proof(self.auth),
+            self._cookie_field() if self.cookies or state.kept is not None else "",
         )  # fmt: skip
         if state.on_request:
             request = Request._from_wire(

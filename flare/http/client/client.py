@@ -338,7 +338,9 @@ class HttpClient:
                 retry = self._retry
             if retry is None:
                 reply = self._sender.follow(call, clock, policy)
-                return self._response(reply, stream)
+                if stream or self._state.on_response:
+                    return self._response(reply, stream)
+                return reply.buffered()
             from flare.http.client.retries import Retries
 
             retries = Retries(_checked_retry(retry), call, clock, self._closed)

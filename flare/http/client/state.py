@@ -20,13 +20,11 @@ ResponseHook = Callable[["Response"], object]
 
 
 class ClientState:
-    """``jar`` is ``None`` for a client that keeps no cookies.
-
-    ``base`` is where cookies belong that a program sets by name alone. The jar is made with the
-    first cookie or the first look at it: most clients never see one.
+    """``kept`` is the jar, made with the first cookie or the first look at it: most clients never
+    see one. ``base`` is where cookies belong that a program sets by name alone.
     """
 
-    __slots__ = ("_base", "_jar", "keeps_cookies", "on_request", "on_response")
+    __slots__ = ("_base", "_made", "keeps_cookies", "kept", "on_request", "on_response")
 
     def __init__(
         self,
@@ -36,21 +34,23 @@ class ClientState:
         on_request: tuple[RequestHook, ...],
         on_response: tuple[ResponseHook, ...],
     ) -> None:
-        self._jar = jar
+        self.kept = jar
         self._base = base
+        self._made: dict[str, ClientCookieJar] = {}
         self.keeps_cookies = keeps_cookies
         self.on_request = on_request
         self.on_response = on_response
 
     def jar(self) -> ClientCookieJar:
         """The jar."""
-        if self._jar is None:
+        if self.kept is None:
             from flare.http.client.cookie_jar import ClientCookieJar
 
             base = self._base
             host, port = (base.url.host, base.url.port) if base else ("", 0)
-            self._jar = ClientCookieJar(host=host, port=port)
-        return self._jar
+            # setdefault is one step: of two threads that get here both go on with the same jar.
+            self.kept = self._made.setdefault("jar", ClientCookieJar(host=host, port=port))
+        return self.kept
 
     def keep(self, target: Target, fields: FieldBlock) -> None:
         """Take the cookies of a response from *target*."""
@@ -62,9 +62,9 @@ class ClientState:
         self, target: Target, method: str, *, redirected: bool, cross_site: bool
     ) -> list[StoredCookie]:
         """The cookies to send to *target*."""
-        if not self._jar or not self.keeps_cookies:
+        if not self.kept or not self.keeps_cookies:
             return []
-        return self._jar.matching(target.url, method, redirected=redirected, cross_site=cross_site)
+        return self.kept.matching(target.url, method, redirected=redirected, cross_site=cross_site)
 
     def asked(self, request: Request) -> tuple[Item, ...]:
         """The fields of *request* as the hooks leave them."""

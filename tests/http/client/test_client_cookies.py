@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from scripted import ScriptedServer, Step, answers, response
 
@@ -178,3 +180,21 @@ def test_an_interim_response_sets_no_cookie():
     with ScriptedServer([script]) as server, HttpClient(server.base) as client:
         client.get("/")
         assert client.cookies.to_dict() == {"late": "1"}
+
+
+def test_threads_that_find_the_first_cookie_at_once_keep_one_jar():
+    for _ in range(20):
+        with HttpClient("http://e.com") as client:
+            barrier = threading.Barrier(4)
+            jars: list[ClientCookieJar] = []
+
+            def look(client=client, barrier=barrier, jars=jars) -> None:
+                barrier.wait(10)
+                jars.append(client.cookies)
+
+            threads = [threading.Thread(target=look) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(10)
+            assert len({id(jar) for jar in jars}) == 1
