@@ -18,7 +18,6 @@ import select
 import socket
 import struct
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,7 +87,7 @@ class Backlog:
         sock = self._socket
         if data != self._armed:
             return
-        if not flags & kernel.IORING_CQE_F_MORE:
+        if not flags & kernel.IORING_CQE_F_MORE and not sock.poller.closed:
             self._armed = sock.poller.push_room(self, sock.fd)
         try:
             sent = sock.inner.send(self._left, _NOW)
@@ -151,7 +150,7 @@ class UringSocket(Watch):
         self.closed = False
         self.data = b""
         """The first of what was received and not read."""
-        self._rest: deque[bytes] = deque()  # what came after it
+        self._rest: list[bytes] = []  # what came after it; short, and mostly empty
         self._unread = 0  # bytes in there
         self.ended = False
         """Nothing more will come: the end of the stream, or an error."""
@@ -258,9 +257,6 @@ class UringSocket(Watch):
         self.data = b""
         self._rest.clear()
         self._cancel_receive()
-        if self._aborts and self._backlog is not None:
-            self._backlog.drop()
-            self._backlog = None
         if self._turn == poller.turns:
             poller.closing.append(self)
         else:
@@ -332,6 +328,9 @@ class UringSocket(Watch):
     def end(self) -> None:
         """Let the descriptor go, unless something has still to be sent by it."""
         poller = self.poller
+        if self._backlog is not None and self._aborts:
+            self._backlog.drop()
+            self._backlog = None
         if self._backlog is None:
             poller.lingering.discard(self)
             poller.stirred = True
@@ -361,7 +360,7 @@ class UringSocket(Watch):
                 break
             pieces.append(piece)
             left -= len(piece)
-            self.data = rest.popleft() if rest else b""
+            self.data = rest.pop(0) if rest else b""
             self._unread -= len(self.data)
         self._receive_on()
         return b"".join(pieces)
@@ -394,6 +393,8 @@ class UringSocket(Watch):
                 self._cancel_receive()
         else:
             self._receive_on()
+            if self.oneshot and not self._receiving and not self.ended:
+                self.poller.due[self] = None
         if chunk or self.ended:
             self._tell()
 
@@ -405,6 +406,8 @@ class UringSocket(Watch):
     def _receive_on(self) -> None:
         """Have bytes brought in, unless too many are here already."""
         if self._receiving or self.ended or self.closed or self._unread > _UNREAD_BYTES:
+            return
+        if self.poller.closed:
             return
         self._receiving = self.poller.push_receive(self)
         self.epoch = self.poller.epoch
@@ -430,7 +433,10 @@ class UringSocket(Watch):
             if self.ended:
                 self.poller.news[self] = None
             elif not self._receiving:  # unread data keeps it from seeing the end
-                self.armed = self.armed or self.poller.push_poll(self, select.POLLRDHUP)
+                self.mask = select.POLLRDHUP
+                super().arm()
+        elif not self.mode:
+            pass  # its one shot has been fired
         elif self.error or (self.mode & INTEREST_READ and (self.data or self.ended)):
             if self.fast != LISTED:
                 self.poller.news[self] = None
@@ -459,8 +465,10 @@ class UringSocket(Watch):
         if self.oneshot:
             if flags:
                 self.oneshot = False
-                self.mode = self.mask = 0
+                self.mask = 0
             return flags
+        if not self.mode:
+            return 0
         if self.mode & INTEREST_READ and (self.data or self.ended):
             flags |= EVENT_READABLE
         elif not self.error:

@@ -97,7 +97,7 @@ class UringPoller:
         ).__getitem__
         self._process = os.getpid()
         self.ring = Ring()
-        self._waker = waker
+        self._waker: Waker | None = waker
         self._woken = False
         self._wake = 0
         self._watch_waker()
@@ -163,7 +163,8 @@ class UringPoller:
             self.ring.push(kernel.IORING_OP_ASYNC_CANCEL, -1, 0, flags=_SKIP, address=data)
 
     def _watch_waker(self) -> None:
-        self._wake = self._push_poll(None, self._waker.fd, select.POLLIN, multi=True)
+        if self._waker is not None:
+            self._wake = self._push_poll(None, self._waker.fd, select.POLLIN, multi=True)
 
     # -- what a Reactor asks ------------------------------------------------------------
 
@@ -393,8 +394,7 @@ class UringPoller:
         finally:
             self.closed = True
             self.ring.close(quiet=quiet)
-            # The waker closes with the last reference, so it must not hang in a cycle.
-            self.__dict__.pop("_waker", None)
+            self._waker = None  # it closes with the last reference: not one in a cycle
 
     def _cancel_all(self) -> None:
         everything = kernel.IORING_ASYNC_CANCEL_ANY | kernel.IORING_ASYNC_CANCEL_ALL
@@ -451,8 +451,12 @@ def is_bufring_available() -> bool:
                 sock = reactor.socket(ours)
                 try:
                     reactor.register(sock, 1, INTEREST_READ)
-                    theirs.send(b"x")
-                    return reactor.poll(1000) == [(1, EVENT_READABLE)] and sock.recv(2) == b"x"
+                    theirs.send(b"there")
+                    if reactor.poll(1000) != [(1, EVENT_READABLE)] or sock.recv(9) != b"there":
+                        return False
+                    sock.send(b"back")
+                    reactor.poll(0)
+                    return theirs.recv(9, socket.MSG_DONTWAIT) == b"back"
                 finally:
                     reactor.unregister(sock)
                     sock.close()
