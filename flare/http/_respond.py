@@ -8,6 +8,7 @@ and the ``Content-Length`` of an empty answer to HEAD, which nobody else can kno
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from flare.http.proto.chunked import is_forbidden_trailer
 from flare.http.proto.encoder import field_line, status_line
@@ -19,6 +20,9 @@ __all__ = [
     "CHUNKED_BODY",
     "COUNTED_BODY",
     "KEEP_ALIVE",
+    "KNOWN_LENGTHS",
+    "LONGEST_KNOWN",
+    "STARTS",
     "UNTIL_CLOSE_BODY",
     "as_bytes",
     "buffered_head",
@@ -37,7 +41,8 @@ _OWNED_STREAMING = _OWNED | {"trailer"}
 
 KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
 _CLOSE = b"Connection: close\r\n\r\n"
-_KNOWN_LENGTHS = [b"Content-Length: %d\r\n" % length for length in range(1025)]
+LONGEST_KNOWN: Final = 1024
+KNOWN_LENGTHS: Final = [b"Content-Length: %d\r\n" % length for length in range(LONGEST_KNOWN + 1)]
 
 
 def wants_close(items: Iterable[Item]) -> bool:
@@ -55,7 +60,7 @@ def has_no_content(status: int) -> bool:
 
 def content_length_line(length: int) -> bytes:
     """``Content-Length: N`` and CRLF."""
-    return _KNOWN_LENGTHS[length] if length <= 1024 else b"Content-Length: %d\r\n" % length
+    return KNOWN_LENGTHS[length] if length <= LONGEST_KNOWN else b"Content-Length: %d\r\n" % length
 
 
 def buffered_head(
@@ -89,14 +94,16 @@ def buffered_head(
 
 _MEMO_STARTS = 512
 _MEMO_START_BYTES = 512
-_starts: dict[tuple[object, ...], bytes] = {}
+STARTS: Final[dict[tuple[object, ...], bytes]] = {}
+"""Starts of response heads, from the status line to the handler's last field, that were sent
+before, by status, reason and fields; no secrets."""
 
 
 def known_start(response: Response) -> bytes | None:
-    """The status line and the handler's fields of *response* as they go out, from a memo where
-    the same were sent before; ``None`` where its head is not that simple, or holds a secret."""
+    """The start of the head of *response*, from ``STARTS`` where the same was sent before;
+    ``None`` where its head is not that simple, or holds a secret."""
     key = (response.status, response.reason, *response.headers._items)
-    start = _starts.get(key)
+    start = STARTS.get(key)
     if start is None:
         status, items = response.status, response.headers._items
         if (
@@ -110,9 +117,9 @@ def known_start(response: Response) -> bytes | None:
         lines = [field_line(name, value) for _, name, value in items]
         start = status_line(status, response.reason) + b"".join(lines)
         if len(start) <= _MEMO_START_BYTES:
-            if len(_starts) >= _MEMO_STARTS:
-                _starts.clear()
-            _starts[key] = start
+            if len(STARTS) >= _MEMO_STARTS:
+                STARTS.clear()
+            STARTS[key] = start
     return start
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from flare.http._later import Later
 from flare.http.forwarded import ProxyPeer
 from flare.http.proto.fields import FieldBlock
 from flare.http.proto.headers import HeaderMap
@@ -46,17 +47,21 @@ class Request:
         "_fields",
         "_headers",
         "_match",
+        "_mount_path",
         "_params",
+        "_tls_info",
         "_trailers",
         "body",
         "expose_errors",
         "method",
-        "mount_path",
         "peer",
-        "tls_info",
         "url",
         "version",
     )
+
+    # What few requests have.
+    mount_path: Later[str] = Later("_mount_path", str)
+    tls_info: Later[Any] = Later("_tls_info", lambda: None)
 
     def __init__(
         self,
@@ -76,8 +81,8 @@ class Request:
         self.version = version
         self.peer = peer
         self.expose_errors = expose_errors
-        self.tls_info = tls_info
-        self.mount_path = ""
+        if tls_info is not None:
+            self.tls_info = tls_info
         self._fields: FieldBlock | None = None
         self._headers: HeaderMap | None = HeaderMap(headers)
         self._trailers: HeaderMap | None = None
@@ -104,8 +109,6 @@ class Request:
         self.version = version
         self.peer = peer
         self.expose_errors = expose_errors
-        self.tls_info = None
-        self.mount_path = ""
         self._fields = fields
         self._headers = None
         self._trailers = HeaderMap._from_items(list(trailers.items)) if trailers else None
@@ -130,8 +133,6 @@ class Request:
         self.version = head.version
         self.peer = peer
         self.expose_errors = expose_errors
-        self.tls_info = None
-        self.mount_path = ""
         self._fields = head.fields
         self._headers = None
         self._trailers = trailers

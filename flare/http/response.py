@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from flare.errors import ValidationError
+from flare.http._later import Later
 from flare.http.body import Body, as_body
 from flare.http.errors import HttpError
 from flare.http.proto.headers import HeaderMap
@@ -34,6 +35,7 @@ __all__ = [
     "unauthorized",
 ]
 
+_new: Any = object.__new__
 _Headers = HeaderMap | Mapping[str, str] | Iterable[tuple[str, str]]
 
 
@@ -84,23 +86,33 @@ class Response(_StatusMixin):
     the body is made piece by piece. ``trailers`` are those of a chunked response received, or
     what to send behind a streamed body of unknown length. On a response that a client received,
     ``url`` is where it came from in the end, ``history`` the redirects before it, ``request``
-    what was sent last, and ``elapsed_ms`` the time from the call to the response head.
+    what was sent last, ``elapsed_ms`` the time from the call to the response head, and
+    ``tls_info`` what TLS was agreed on, if any.
     """
 
     __slots__ = (
+        "_elapsed_ms",
+        "_history",
+        "_request",
         "_tls_info",
         "_trailers",
+        "_url",
         "body",
         "body_stream",
-        "elapsed_ms",
         "headers",
-        "history",
         "reason",
-        "request",
         "status",
-        "url",
         "version",
     )
+
+    # What only a received response has.
+    elapsed_ms: Later[float] = Later("_elapsed_ms", float)
+    history: Later[list[Response]] = Later("_history", list)
+    request: Later[Request | None] = Later("_request", lambda: None)
+    tls_info: Later[TlsInfo | None] = Later("_tls_info", lambda: None)
+    url: Later[str] = Later("_url", str)
+    # What only a streamed or received one may have.
+    trailers: Later[HeaderMap] = Later("_trailers", HeaderMap)
 
     def __init__(
         self,
@@ -111,33 +123,12 @@ class Response(_StatusMixin):
         *,
         headers: _Headers | None = None,
     ) -> None:
-        self._tls_info: TlsInfo | None
         self.status = status
         self.reason = reason
         self.body = body.encode() if isinstance(body, str) else body
         self.version = version
         self.headers = HeaderMap(headers)
         self.body_stream: Body | None = None
-        self._trailers: HeaderMap | None = None
-        self.url = ""
-        self.request: Request | None = None
-        self.history: list[Response] = []
-        self.elapsed_ms = 0.0
-
-    @property
-    def trailers(self) -> HeaderMap:
-        """The trailer fields (RFC 9110 section 6.5); mostly empty."""
-        if self._trailers is None:
-            self._trailers = HeaderMap()
-        return self._trailers
-
-    @property
-    def tls_info(self) -> TlsInfo | None:
-        """What TLS was agreed on, for a response that came over it; else ``None``."""
-        try:
-            return self._tls_info
-        except AttributeError:  # every response of a server, which pays nothing for it
-            return None
 
     @property
     def content(self) -> bytes:
@@ -231,6 +222,8 @@ class Response(_StatusMixin):
     def reset(self, status: int = 200, reason: str = "") -> None:
         """Make it a fresh response: no body, no fields, nothing of the last exchange."""
         Response.__init__(self, status, reason)
+        for name in ("elapsed_ms", "history", "request", "tls_info", "trailers", "url"):
+            delattr(self, name)
 
     def __repr__(self) -> str:
         return f"<Response {self.status}>"
@@ -287,15 +280,21 @@ _encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow
 
 
 def _made(status: int, body: bytes, item: tuple[str, str, str] | None) -> Response:
-    response = Response(status, "", body)
-    if item is not None:
-        response.headers._items.append(item)
+    # All that Response() would set, without a look at what is known to be right.
+    response: Response = _new(Response)
+    response.status = status
+    response.reason = ""
+    response.body = body
+    response.version = "HTTP/1.1"
+    response.headers = headers = _new(HeaderMap)
+    headers._items = [item] if item is not None else []
+    response.body_stream = None
     return response
 
 
 def ok(body: str | bytes = "") -> Response:
     """200 with *body*; ``text/plain; charset=utf-8`` unless it is empty."""
-    data = body.encode() if isinstance(body, str) else body
+    data = body if type(body) is bytes else body.encode() if isinstance(body, str) else body
     return _made(200, data, _PLAIN_ITEM if data else None)
 
 

@@ -90,7 +90,7 @@ class Reply:
         response.request = self.request
         response.history = self.history
         response.elapsed_ms = self.elapsed_ms
-        response._tls_info = self._exchange.tls
+        response.tls_info = self._exchange.tls
 
     def has_no_body(self) -> bool:
         """Whether the head says that nothing follows it."""
@@ -151,7 +151,9 @@ class Reply:
         response.body = body
         if read != self.read_body:
             response.headers.set("Content-Length", str(len(body)))
-        response._trailers = self.trailers()
+        trailers = self.trailers()
+        if trailers is not None:
+            response.trailers = trailers
         self.finish()
         return response
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flare.http._respond import content_length_line, known_start
+from flare.http._respond import KNOWN_LENGTHS, LONGEST_KNOWN, STARTS
 from flare.http.cancel import CancelReason
 from flare.http.request import Request
 from flare.http.response import Response
@@ -29,15 +29,13 @@ if TYPE_CHECKING:
 
 __all__ = ["make_lane"]
 
-_LONGEST_BODY = 8 * 1024  # one copy is cheaper than a gathered write
-
 
 def make_lane(worker: Worker) -> Callable[[Connection], None]:
     """The lane of *worker*: called by its leader for a plain connection that is readable."""
     config, h1, lease, dispatch = worker.config, worker.h1, worker.lease, worker.dispatch
     read_bytes, expose_errors = config.read_buffer_size, config.expose_error_messages
     known, enter, leave = h1.known.get, lease.enter, lease.leave
-    make_request, threads = Request._from_head, worker.threads.all
+    make_request, threads, known_start = Request._from_head, worker.threads.all, STARTS.get
 
     def serve(connection: Connection) -> None:
         try:
@@ -75,17 +73,16 @@ def make_lane(worker: Worker) -> Callable[[Connection], None]:
         start = None
         if type(result) is Response and result.body_stream is None:
             body = result.body
-            if type(body) is bytes and len(body) <= _LONGEST_BODY:
+            if type(body) is bytes and (size := len(body)) <= LONGEST_KNOWN:
                 try:
-                    start = known_start(result)
+                    start = known_start((result.status, result.reason, *result.headers._items))
                 except Exception:
                     pass  # a handler may have put anything in any attribute: say so over there
         if start is None:
             worker.renew_spare()
             connection.answer(exchange, result)
             return
-        connection.wire.served += 1
-        data = b"".join((start, content_length_line(len(body)), h1.keep_alive_end, body))
+        data = b"".join((start, KNOWN_LENGTHS[size], h1.keep_alive_end, body))
         try:
             sent = connection.sock.send(data)
         except (BlockingIOError, InterruptedError):

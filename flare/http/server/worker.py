@@ -128,7 +128,7 @@ class Worker:
         self.takes_lane = not (config.access_log or config.max_keepalive_requests)
         self.spare = Exchange.spare()
         """For the lane: the task of a request that the leader answers itself."""
-        self._lane = make_lane(self)
+        self.lane = make_lane(self)
         try:
             for listener, shared in places:
                 # A descriptor of its own: the listener may be closed before the worker is.
@@ -236,7 +236,7 @@ class Worker:
 
     def _run_batch(self) -> None:
         """Work through the events of one poll, each taken out before it is worked on."""
-        batch, connections, lane = self._batch, self._connections, self._lane
+        batch, connections, lane = self._batch, self._connections, self.lane
         while batch:
             token, flags = batch.popleft()
             connection = connections.get(token)

@@ -18,7 +18,7 @@ from flare.http.client import CallTimeout, HttpClient
 from flare.http.errors import HttpProtocolError
 
 TEXT = ("one line\n" * 5000).encode()
-GZIPPED = gzip.compress(TEXT)
+GZIPPED = gzip.compress(TEXT, mtime=0)
 
 
 def coded(data: bytes, coding: str, status: str = "200 OK", *fields: str) -> bytes:
@@ -132,7 +132,7 @@ def test_corrupt_data_is_a_protocol_error_and_ends_the_connection(data, stream):
 def test_too_many_codings_are_a_protocol_error():
     data = TEXT
     for _ in range(6):
-        data = gzip.compress(data)
+        data = gzip.compress(data, mtime=0)
     with (
         ScriptedServer([answers(coded(data, ", ".join(["gzip"] * 6)))] * 2) as server,
         HttpClient(server.base) as client,

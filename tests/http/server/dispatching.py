@@ -13,6 +13,7 @@ from serving import PATIENCE, Peer, Running
 
 from flare.http import Request, Response, ok
 from flare.http.server.crew import ThreadCrew
+from flare.http.server.lane import make_lane
 from flare.http.server.lease import Lease
 from flare.http.server.wire import BodyWriter, Exchange
 from flare.http.server.worker import Worker
@@ -149,6 +150,7 @@ def force(running: Running, step: str, chosen: Callable[[Any], bool]) -> ForcedL
     """Have the server of *running*, which has had no request yet, lose its lease at *step*."""
     worker = worker_of(running)
     lease = worker.lease = ForcedLease(worker, step, chosen)
+    worker.lane = make_lane(worker)
     return lease
 
 

@@ -1,0 +1,368 @@
+"""Known requests on plain connections, which the leader answers by the short lane."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from typing import Any
+
+import pytest
+from dispatching import STEPS, Gate, ask, force, is_quiet, reset, seize, until, worker_of
+from serving import PATIENCE, Connect, Peer, Reply, Running, Start
+
+from flare.http import Request, Response, Router, ok, redirect
+from flare.http.server import ServerConfig, stream_response
+
+GET = b"GET /known HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+class Lane:
+    """Stands before the lane of *running*: how often it was called, had returned, and had a
+    request that was known."""
+
+    def __init__(self, running: Running) -> None:
+        worker = worker_of(running)
+        inner = worker.lane
+        self.called = self.returned = self.known = 0
+
+        def lane(connection: Any) -> None:
+            self.called += 1
+            self.known += bool(worker.h1.known)
+            inner(connection)
+            self.returned += 1
+
+        worker.lane = lane
+
+
+def prime(peer: Peer, target: str = "/known") -> None:
+    """Have the server know *target*, and the connection of *peer* plain."""
+    for _ in range(2):
+        assert ask(peer, target)
+
+
+def without_date(reply: Reply) -> tuple[bytes, bytes]:
+    return re.sub(rb"Date: [^\r]*", b"Date:", reply.head), reply.body
+
+
+def test_a_request_that_is_known_goes_by_the_lane(start: Start, connect: Connect) -> None:
+    router = Router()
+    router.get("/known", lambda request: ok(f"{request.method} {request.headers.get('host')}"))
+    running = start(router)
+    lane = Lane(running)
+    peer = connect(running.address)
+    prime(peer)
+    assert lane.known == 0
+    for _ in range(5):
+        assert ask(peer, "/known") == b"GET h"
+    until(lambda: lane.returned == 6)
+    assert lane.known == 5
+
+
+@pytest.mark.parametrize(
+    "config", [ServerConfig(access_log=True), ServerConfig(max_keepalive_requests=9)]
+)
+def test_what_must_be_logged_or_counted_takes_the_road(
+    start: Start, connect: Connect, config: ServerConfig
+) -> None:
+    running = start(lambda request: ok("hello"), config)
+    lane = Lane(running)
+    peer = connect(running.address)
+    for _ in range(5):
+        assert ask(peer, "/known") == b"hello"
+    assert lane.called == 0
+
+
+def raising(request: Request) -> Response:
+    raise ValueError("no")
+
+
+def cookie(request: Request) -> Response:
+    return Response(200, body=b"a", headers=[("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")])
+
+
+def reason(request: Request) -> Response:
+    return Response(200, "Fine", b"a", headers={"X-One": "1", "X-Two": "2"})
+
+
+def replaced(request: Request) -> Response:
+    response = ok("x")
+    response.headers = {"not": "a map"}  # type: ignore[assignment]
+    return response
+
+
+def streamed(request: Request) -> Any:
+    return stream_response(200, iter([b"a", b"b"]))
+
+
+ANSWERS: dict[str, Any] = {
+    "plain": lambda request: ok("x"),
+    "empty": lambda request: ok(),
+    "largest known length": lambda request: ok("x" * 1024),
+    "longer": lambda request: ok("x" * 1025),
+    "megabyte": lambda request: ok(b"x" * 1_000_000),
+    "not found": lambda request: Response(404, body=b"?"),
+    "no content": lambda request: Response(204),
+    "reset content": lambda request: Response(205, body=b"x"),
+    "redirect": lambda request: redirect("/elsewhere"),
+    "own date": lambda request: Response(200, body=b"x", headers={"Date": "today"}),
+    "bytearray": lambda request: Response(200, body=bytearray(b"x")),  # type: ignore[arg-type]
+    "status as text": lambda request: Response("201", body=b"x"),  # type: ignore[arg-type]
+    "status as float": lambda request: Response(200.0, body=b"x"),  # type: ignore[arg-type]
+    "interim": lambda request: Response(100),
+    "nothing": lambda request: None,
+    "unhashable": lambda request: Response([200], body=b"x"),  # type: ignore[arg-type]
+    "raising": raising,
+    "cookie": cookie,
+    "reason": reason,
+    "replaced": replaced,
+    "streamed": streamed,
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_the_answer_is_that_of_the_road(start: Start, connect: Connect, name: str) -> None:
+    running = start(ANSWERS[name])
+    lane = Lane(running)
+    peer = connect(running.address)
+    replies = []
+    for _ in range(6):
+        peer.send(GET)
+        replies.append(without_date(peer.read()))
+    assert replies == [replies[0]] * 6
+    assert lane.called
+    peer.send(b"HEAD /known HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
+    peer.read("HEAD")
+    assert without_date(peer.read()) == replies[0]
+
+
+def test_a_last_response_ends_the_connection(start: Start, connect: Connect) -> None:
+    ends = threading.Event()
+
+    def handler(request: Request) -> Response:
+        response = ok("x")
+        if ends.is_set():
+            response.headers.set("Connection", "close")
+        return response
+
+    running = start(handler)
+    peer = connect(running.address)
+    prime(peer)
+    prime(peer)
+    ends.set()
+    peer.send(GET)
+    assert peer.read().get("connection") == "close"
+    assert peer.is_ended()
+
+
+@pytest.mark.parametrize(
+    "request_lines",
+    [
+        b"GET /?token=1 HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nCookie: a=b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization: Basic YQ==\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 1024 + b"\r\n\r\n",
+        b"\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    ],
+)
+def test_no_secret_and_nothing_long_or_with_a_body_is_known(
+    start: Start, connect: Connect, request_lines: bytes
+) -> None:
+    running = start(lambda request: ok("hello"))
+    peer = connect(running.address)
+    assert ask(peer, "/known") == b"hello"
+    for _ in range(3):
+        peer.send(request_lines)
+        assert peer.read().body == b"hello"
+    assert set(worker_of(running).h1.known) <= {GET}
+
+
+def test_what_is_known_is_bounded(start: Start, connect: Connect) -> None:
+    running = start(lambda request: ok(request.url))
+    peer = connect(running.address)
+    for number in range(2100):
+        assert ask(peer, f"/{number}") == b"/%d" % number
+    assert len(worker_of(running).h1.known) <= 1024
+
+
+def test_a_known_request_in_two_reads_or_with_another_behind_it_is_no_surprise(
+    start: Start, connect: Connect
+) -> None:
+    running = start(lambda request: ok(request.url))
+    peer = connect(running.address)
+    prime(peer)
+    worker = worker_of(running)
+    for cut in (1, 9, len(GET) - 1):
+        peer.send(GET[:cut])
+        [connection] = worker._connections.values()
+        until(lambda c=connection: not c.plain)
+        peer.send(GET[cut:])
+        assert peer.read().body == b"/known"
+        peer.send(GET + GET.replace(b"/known", b"/other") + GET)
+        assert [peer.read().body for _ in range(3)] == [b"/known", b"/other", b"/known"]
+        assert ask(peer, "/known") == b"/known"
+
+
+def test_a_peer_that_does_not_read_is_owed_the_rest(start: Start, connect: Connect) -> None:
+    body = b"x" * 1024
+    running = start(lambda request: ok(body), ServerConfig(write_timeout_ms=60_000))
+    lane = Lane(running)
+    peer = connect(running.address, receive_buffer=2048)
+    prime(peer)
+    [connection] = worker_of(running)._connections.values()
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    asked = 0
+    while not connection._writing:
+        peer.send(GET)
+        asked += 1
+        assert asked < 1000
+        until(lambda asked=asked: lane.returned == asked + 1)
+    for _ in range(asked):
+        assert peer.read().body == body
+    assert ask(peer, "/known") == body
+
+
+def test_the_idle_deadline_counts_from_the_last_answer(start: Start, connect: Connect) -> None:
+    running = start(lambda request: ok("hello"), ServerConfig(idle_timeout_ms=300))
+    peer = connect(running.address)
+    prime(peer)
+    prime(peer)
+    assert peer.is_ended()
+
+
+def test_a_peer_that_leaves_is_noticed(start: Start, connect: Connect) -> None:
+    running = start(lambda request: ok("hello"))
+    worker = worker_of(running)
+    for leave in (Peer.close, reset):
+        peer = connect(running.address)
+        prime(peer)
+        leave(peer)
+        until(lambda: not worker._connections)
+
+
+def test_a_drain_ends_a_plain_connection(start: Start, connect: Connect) -> None:
+    running = start(lambda request: ok("hello"))
+    peer = connect(running.address)
+    prime(peer)
+    prime(peer)
+    assert running.server.drain(PATIENCE * 1000).timed_out == 0
+    assert peer.is_ended()
+
+
+@pytest.fixture
+def lane_ahead(start: Start, connect: Connect, step: str) -> Any:
+    """A gate's worth of server: arm it, and the next request in the lane loses its lease."""
+
+    class Ahead:
+        armed = False
+
+        def __init__(self) -> None:
+            self.gate: Gate | None = None
+            self.running = start(self.handle)
+            self.lease = force(self.running, step, lambda task: self.armed)
+            self.peer = connect(self.running.address)
+
+        def handle(self, request: Request) -> Any:
+            if self.armed:
+                self.lease.within()
+                self.armed = False
+                if self.gate is not None:
+                    return self.gate(request)
+            return ok(f"{request.url} {request.peer}")
+
+    return Ahead()
+
+
+@pytest.mark.usefixtures("asleep", "no_exile")
+@pytest.mark.parametrize("step", STEPS)
+class TestTakeover:
+    """The lease is seized from a request in the lane."""
+
+    def test_the_answer_comes_and_the_connection_goes_on(self, lane_ahead: Any) -> None:
+        peer = lane_ahead.peer
+        prime(peer)
+        answer = ask(peer, "/known")
+        for _ in range(3):
+            lane_ahead.armed = True
+            for _ in range(5):
+                assert ask(peer, "/known") == answer
+        assert lane_ahead.lease.taken == 3
+        assert is_quiet(worker_of(lane_ahead.running))
+
+
+@pytest.mark.usefixtures("asleep", "no_exile")
+@pytest.mark.parametrize("step", STEPS[:2])
+class TestTakeoverInside:
+    """It is seized before the handler is over."""
+
+    def test_others_are_served_meanwhile(self, lane_ahead: Any, connect: Connect) -> None:
+        others = [connect(lane_ahead.running.address) for _ in range(3)]
+        for peer in (lane_ahead.peer, *others):
+            prime(peer)
+        lane_ahead.gate = gate = Gate(lambda request: ok("late"))
+        lane_ahead.armed = True
+        lane_ahead.peer.get("/known")
+        gate.await_entry()
+        for _ in range(3):
+            answers = {ask(peer, "/known") for peer in others}
+            assert len(answers) == len(others), "each sees its own address"
+        gate.release.set()
+        assert lane_ahead.peer.read().body == b"late"
+
+    def test_a_peer_that_left_meanwhile_gets_nothing_and_leaks_nothing(
+        self, lane_ahead: Any, connect: Connect
+    ) -> None:
+        prime(lane_ahead.peer)
+        lane_ahead.gate = gate = Gate(lambda request: ok("late"))
+        lane_ahead.armed = True
+        lane_ahead.peer.get("/known")
+        gate.await_entry()
+        reset(lane_ahead.peer)
+        gate.release.set()
+        worker = worker_of(lane_ahead.running)
+        until(lambda: not worker._connections and is_quiet(worker))
+        assert ask(connect(lane_ahead.running.address), "/known")
+
+    def test_a_drain_waits_for_it(self, lane_ahead: Any) -> None:
+        prime(lane_ahead.peer)
+        lane_ahead.gate = gate = Gate(lambda request: ok("late"))
+        lane_ahead.armed = True
+        lane_ahead.peer.get("/known")
+        gate.await_entry()
+        report: list[Any] = []
+        drain = threading.Thread(
+            target=lambda: report.append(lane_ahead.running.server.drain(PATIENCE * 1000))
+        )
+        drain.start()
+        until(lambda: worker_of(lane_ahead.running).draining)
+        gate.release.set()
+        reply = lane_ahead.peer.read()
+        assert (reply.body, reply.get("connection")) == (b"late", "close")
+        drain.join(PATIENCE)
+        assert report[0].drained == 1
+
+
+@pytest.mark.usefixtures("asleep")
+def test_a_handler_that_is_caught_twice_leaves_the_lane(start: Start, connect: Connect) -> None:
+    slow = threading.Event()
+
+    def handler(request: Request) -> Response:
+        if slow.is_set():
+            seize(worker)
+        return ok("hello")
+
+    running = start(handler)
+    worker = worker_of(running)
+    peer = connect(running.address)
+    prime(peer)
+    slow.set()
+    for _ in range(2):
+        assert ask(peer, "/known") == b"hello"
+    slow.clear()
+    until(lambda: is_quiet(worker))
+    [plan] = worker.h1.known.values()
+    assert plan.fate.exiled
+    requests, serial = worker.dispatch.requests, worker.lease.serial
+    assert ask(peer, "/known") == b"hello"
+    assert (worker.dispatch.requests, worker.lease.serial) == (requests + 1, serial)
