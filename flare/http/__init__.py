@@ -128,6 +128,7 @@ if TYPE_CHECKING:
     from flare.http.router import Router as Router
     from flare.http.server import HttpServer as HttpServer
     from flare.http.server import ServerConfig as ServerConfig
+    from flare.http.server import ServerStats as ServerStats
     from flare.http.server import ShutdownReport as ShutdownReport
     from flare.http.static_response import StaticResponse as StaticResponse
     from flare.http.static_response import precompute_response as precompute_response
@@ -191,7 +192,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         """,
         "flare.http.retry": "RetryPolicy",
         "flare.http.router": "Route Router",
-        "flare.http.server": "HttpServer ServerConfig ShutdownReport",
+        "flare.http.server": "HttpServer ServerConfig ServerStats ShutdownReport",
         "flare.http.static_response": "StaticResponse precompute_response",
         "flare.http.streaming": "RequestChunkSource serialize_streaming_response",
     },

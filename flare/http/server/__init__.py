@@ -16,11 +16,13 @@ from flare.http.response import (
 from flare.http.server.config import ServerConfig
 from flare.http.server.processes import WorkerStartError
 from flare.http.server.server import HttpServer
+from flare.http.server.stats import ServerStats
 from flare.runtime.report import ShutdownReport
 
 __all__ = [
     "HttpServer",
     "ServerConfig",
+    "ServerStats",
     "ShutdownReport",
     "WorkerStartError",
     "bad_request",

@@ -30,7 +30,8 @@ from flare.http.server.config import ServerConfig
 from flare.http.server.crew import await_threads, end_of_worker
 from flare.http.server.listeners import WorkerListeners
 from flare.http.server.logs import error_log
-from flare.http.server.scoreboard import CLEAN, DRAINING, SERVING, Line
+from flare.http.server.scoreboard import CLEAN, DRAINING, SERVING, Line, Scoreboard
+from flare.http.server.stats import ServerStats
 from flare.http.server.worker import Worker
 from flare.runtime.report import ShutdownReport
 
@@ -58,6 +59,7 @@ class WorkerProcess:
         config: ServerConfig,
         parent: int,
         channel: Channel,
+        board: Scoreboard,
         line: Line,
         cpu: int | None,
     ) -> None:
@@ -67,6 +69,7 @@ class WorkerProcess:
         self._config = config
         self._parent = parent
         self._channel = channel
+        self._board = board
         self._line = line
         self._cpu = cpu
         self._bell = Bell()
@@ -93,6 +96,10 @@ class WorkerProcess:
 
     def see_out(self, give_up_at: float) -> None:
         """There is nothing to see out: ``drain`` raises."""
+
+    def stats(self) -> ServerStats:
+        """Those of the whole server."""
+        return self._board.stats()
 
     def is_inside(self, ident: int) -> bool:
         """Whether the thread *ident* calls handlers."""
@@ -153,7 +160,8 @@ class WorkerProcess:
             own=self._listeners.own,
         )
         self._listeners.close()  # the worker has descriptors of its own
-        worker.on_turn = self._on_turn
+        worker.errors = self._line.errors
+        worker.on_turn = lambda: self._on_turn(worker)
         return worker
 
     def _begin(self, worker: Worker) -> None:
@@ -168,9 +176,9 @@ class WorkerProcess:
         self._line.state = SERVING
         self._channel.say("ready")
 
-    def _on_turn(self, live: int, requests: int) -> None:
-        self._line.publish(live, requests)
-        if self._limit and requests >= self._limit and not self._full:
+    def _on_turn(self, worker: Worker) -> None:
+        self._line.publish(worker.counts())
+        if self._limit and worker.requests >= self._limit and not self._full:
             self._full = True
             self._bell.ring()
 

@@ -21,6 +21,7 @@ from flare.http.handler import HandlerLike, as_handler_function
 from flare.http.server.config import ServerConfig
 from flare.http.server.listeners import WorkerListeners
 from flare.http.server.logs import error_log
+from flare.http.server.stats import ServerStats
 from flare.http.server.worker import Worker
 from flare.runtime.cpus import MAX_WORKERS
 from flare.runtime.report import ShutdownReport
@@ -53,6 +54,9 @@ class Reachable(Protocol):
 
     def see_out(self, give_up_at: float) -> None:
         """Wait for the end of a drain on the thread that would else supervise it."""
+
+    def stats(self) -> ServerStats:
+        """The sums over all workers."""
 
     def is_inside(self, ident: int) -> bool:
         """Whether the thread *ident* belongs to a worker."""
@@ -222,6 +226,13 @@ class ThreadCrew:
 
     def see_out(self, give_up_at: float) -> None:
         """The workers' own threads end the drain, whoever waits."""
+
+    def stats(self) -> ServerStats:
+        """See ``Reachable``."""
+        return ServerStats.of(
+            [worker.counts() for worker in self.workers],
+            [worker.errors for worker in self.workers],
+        )
 
     def is_inside(self, ident: int) -> bool:
         """See ``Reachable``."""

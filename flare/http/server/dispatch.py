@@ -142,6 +142,8 @@ class Dispatch:
         self._stream_fates: dict[int, Fate] = {}
         self.requests = 0
         """How many there have been."""
+        self.takeovers = 0
+        """How many calls took too long for the loop."""
         self.away = 0
         """Calls that are off the loop, waiting for a thread among them."""
         self.busy = 0
@@ -275,6 +277,7 @@ class Dispatch:
 
     def overtaken(self, task: Task, computing: bool) -> None:
         """*task* runs on a thread that leads no more."""
+        self.takeovers += 1
         self.away += 1
         self.busy += 1
         fate = task.fate
@@ -283,6 +286,12 @@ class Dispatch:
         if computing:
             task.lane = JOINED_LANE
             compute_lane().join()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a thread, or for their turn to compute. Safe from any thread."""
+        in_lane = max(0, self._laned - compute_lane().width)
+        return in_lane + max(0, self._busy - self._threads)
 
     def came_back(self, outcome: Outcome) -> None:
         """A call off the loop is over. The leader's too, but safe from any thread once the worker

@@ -53,6 +53,10 @@ class Lease:
         self.serial = 0
         """The serial entered last; the leader writes it, anyone may read it."""
 
+    def __len__(self) -> int:
+        """How many tasks run under it: one, or none."""
+        return len(self._held)
+
     def enter(self, task: Task) -> int:
         """The leader is about to call *task*. Returns the serial to leave with."""
         self.serial = serial = self.serial + 1

@@ -35,6 +35,7 @@ from flare.http.server.listeners import WorkerListeners
 from flare.http.server.logs import error_log
 from flare.http.server.scoreboard import CLEAN, Line, Scoreboard
 from flare.http.server.seats import Process, Seat
+from flare.http.server.stats import ServerStats
 from flare.runtime.cpus import cpu_quota
 from flare.runtime.report import ShutdownReport
 
@@ -90,6 +91,7 @@ class ProcessCrew:
         self._board = Scoreboard(2 * count)
         lines = self._board.lines
         self._seats = [Seat(n, lines[2 * n : 2 * n + 2]) for n in range(count)]
+        self._final = ServerStats()
         self._generation = 0
         self._draining = False
         self._stopping = False
@@ -140,6 +142,13 @@ class ProcessCrew:
             time.sleep(_LOOK_AGAIN_SECONDS)
         self._deliver(total([*self._ended_with, *(p.report() for p in self._all())]))
 
+    def stats(self) -> ServerStats:
+        """See ``Reachable``."""
+        try:
+            return self._board.stats()
+        except ValueError:  # closed: all has ended
+            return self._final
+
     def is_inside(self, ident: int) -> bool:
         """No handler runs in this process."""
         return False
@@ -164,6 +173,7 @@ class ProcessCrew:
                 if process.has_ended():
                     self._hear(seat, process)  # its last words
                     self._see_off(seat, process)
+                    self._board.settle(process.line)
         if not self._draining and not self._stopping and self.failure is None:
             self._fill_seats()
         return self._next_look()
@@ -376,6 +386,7 @@ class ProcessCrew:
                 self._config,
                 parent,
                 talk,
+                self._board,
                 line,
                 cpu,
             )
@@ -441,6 +452,7 @@ class ProcessCrew:
         with self._posting:
             self._over = True
         self._deliver(total(self._ended_with))
+        self._final = self._board.stats()
         self._board.close()
 
 

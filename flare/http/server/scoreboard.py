@@ -1,15 +1,19 @@
 """What worker processes and their parent tell each other without a message: numbers, in memory
 that they share.
 
-Each process writes one line of its own, and only that; the parent reads them all. A line outlives
-its writer, so what a killed worker last wrote can still be read.
+Each process writes one line of its own, and only that; the parent writes the sum of those that are
+gone, and everybody may read all. A line outlives its writer, so what a killed worker last wrote can
+still be read.
 """
 
 from __future__ import annotations
 
 import mmap
+import struct
+from collections.abc import MutableSequence
 from typing import Final
 
+from flare.http.server.stats import ERROR_STATUSES, Counts, ServerStats
 from flare.runtime.report import ShutdownReport
 
 __all__ = ["CLEAN", "DRAINING", "SERVING", "STARTING", "Line", "Scoreboard"]
@@ -20,36 +24,77 @@ DRAINING: Final = 2
 CLEAN: Final = 3
 """It has said good-bye: whatever ends the process now, it is no crash."""
 
-_FIELDS: Final = 8  # eight bytes each: a line of the scoreboard is a line of the cache
-_STATE, _LIVE, _REQUESTS, _DRAINED, _TIMED_OUT, _IN_FLIGHT = range(6)
+_COUNTS: Final = len(Counts._fields)
+# A line, in cells of eight bytes: the state, the report of its drain, the counts, the errors.
+_STATE, _DRAINED, _TIMED_OUT, _IN_FLIGHT, _FIRST_COUNT = range(5)
+_FIRST_ERROR: Final = _FIRST_COUNT + _COUNTS
+_FIELDS: Final = -(-(_FIRST_ERROR + len(ERROR_STATUSES)) // 8) * 8  # whole lines of the cache
+_PUBLISH: Final = struct.Struct(f"@{_COUNTS}q").pack_into
+_MOST_READS: Final = 100
 
 
 class Scoreboard:
     """*count* lines of anonymous shared memory. Made before the fork; ``close`` frees it."""
 
     def __init__(self, count: int) -> None:
-        self._memory = mmap.mmap(-1, count * _FIELDS * 8)
+        self._memory = mmap.mmap(-1, (count + 2) * _FIELDS * 8)
         self._cells = memoryview(self._memory).cast("q")
-        self.lines = [Line(self._cells, number * _FIELDS) for number in range(count)]
+        # The first cell changes before and after a line is moved to the sum of those gone.
+        self._gone = Line(self._memory, self._cells, _FIELDS)
+        self.lines = [
+            Line(self._memory, self._cells, number * _FIELDS) for number in range(2, count + 2)
+        ]
+
+    def settle(self, line: Line) -> None:
+        """The process of *line* is gone: add its counts to those of the past. The parent's
+        call."""
+        self._cells[0] += 1
+        self._gone.publish(self._gone.counts.plus(line.counts.of_the_past()))
+        for status, number in enumerate(line.errors):
+            if number:
+                self._gone.errors[status] += number
+        line.clear_counts()
+        self._cells[0] += 1
+
+    def stats(self) -> ServerStats:
+        """All lines together. Safe from any process, at any time before ``close``."""
+        for _ in range(_MOST_READS):
+            before = self._cells[0]
+            lines = [self._gone, *self.lines]
+            stats = ServerStats.of(
+                [line.counts for line in lines], [list(line.errors) for line in lines]
+            )
+            if before % 2 == 0 and before == self._cells[0]:
+                break
+        return stats
 
     def close(self) -> None:
-        """Free the memory. No line may be used any more."""
+        """Free the memory. No line may be used any more, and ``stats`` raises ``ValueError``."""
         self._cells.release()
-        self._memory.close()
+        try:
+            self._memory.close()
+        except BufferError:  # somebody reads just now; it goes when nobody does
+            pass
 
 
 class Line:
     """The numbers of one process. Each is written whole, so a reader never sees half of one."""
 
-    __slots__ = ("_at", "_cells")
+    __slots__ = ("_at", "_cells", "_memory")
 
-    def __init__(self, cells: memoryview, at: int) -> None:
+    def __init__(self, memory: mmap.mmap, cells: memoryview, at: int) -> None:
+        self._memory = memory
         self._cells = cells
         self._at = at
 
     def clear(self) -> None:
         """Be ready for the next process. The parent's call, before the fork."""
         for field in range(_FIELDS):
+            self._cells[self._at + field] = 0
+
+    def clear_counts(self) -> None:
+        """Forget the counts; state and report stay."""
+        for field in range(_FIRST_COUNT, _FIELDS):
             self._cells[self._at + field] = 0
 
     @property
@@ -63,18 +108,24 @@ class Line:
 
     @property
     def live(self) -> int:
-        """Connections that are open."""
-        return int(self._cells[self._at + _LIVE])
+        """Connections that were open when it last published."""
+        return int(self._cells[self._at + _FIRST_COUNT])
+
+    def publish(self, counts: Counts) -> None:
+        """The process's own call, once a turn of its loop."""
+        _PUBLISH(self._memory, (self._at + _FIRST_COUNT) * 8, *counts)
 
     @property
-    def requests(self) -> int:
-        """Requests whose handler was called."""
-        return int(self._cells[self._at + _REQUESTS])
+    def counts(self) -> Counts:
+        """What was published last."""
+        first = self._at + _FIRST_COUNT
+        return Counts(*self._cells[first : first + _COUNTS])
 
-    def publish(self, live: int, requests: int) -> None:
-        """The process's own call, once a turn of its loop."""
-        self._cells[self._at + _LIVE] = live
-        self._cells[self._at + _REQUESTS] = requests
+    @property
+    def errors(self) -> MutableSequence[int]:
+        """A number for each of ``ERROR_STATUSES``, to be read and written in place."""
+        first = self._at + _FIRST_ERROR
+        return self._cells[first : first + len(ERROR_STATUSES)]  # type: ignore[return-value]
 
     @property
     def report(self) -> ShutdownReport:

@@ -33,6 +33,7 @@ from flare.http.server.listeners import (
     name_of,
 )
 from flare.http.server.processes import ProcessCrew
+from flare.http.server.stats import ServerStats
 from flare.http.static_response import StaticResponse
 from flare.net import SocketAddr
 from flare.runtime.report import ShutdownReport
@@ -156,6 +157,16 @@ class HttpServer:
     def local_paths(self) -> list[str]:
         """The path of every Unix socket it listens on, in the order they were bound."""
         return [one.local_path() for one in self._listeners if isinstance(one, UnixListener)]
+
+    def stats(self) -> ServerStats:
+        """What it has done so far, summed over all workers, replaced ones included; after the
+        end, what it did in all.
+
+        Any thread, any process of the server, a handler too. Costs no request anything; worker
+        processes publish their numbers once in each turn of their loop.
+        """
+        crew = self._crew
+        return ServerStats() if crew is None else crew.stats()
 
     def serve(
         self,

@@ -33,13 +33,14 @@ class StaticAnswers:
     ``known`` maps what one read gave, to a connection with nothing pending, to the number of
     requests it holds, where each is whole, has no body, and gets the keep-alive answer. Nothing
     that may hold a secret, in a field or in a query, enters it. All its wires have the same
-    configuration.
+    configuration. ``served`` counts the requests of all.
     """
 
-    __slots__ = ("closing", "head", "keeping", "known", "repeated", "response")
+    __slots__ = ("closing", "head", "keeping", "known", "repeated", "response", "served")
 
     def __init__(self, response: StaticResponse) -> None:
         self.response = response
+        self.served = 0
         self.known: dict[bytes, int] = {}
         keeping = response.keepalive_bytes
         self.keeping = keeping
@@ -81,7 +82,9 @@ class StaticWire(RefusingWire):
                 served = self.served + count
                 if served < self._limit or not self._limit:
                     self.served = served
-                    answer = self._answers.keeping
+                    answers = self._answers
+                    answers.served += count
+                    answer = answers.keeping
                     if count == 1:
                         self.out.append(answer)
                         self.out_bytes += len(answer)
@@ -157,6 +160,7 @@ class StaticWire(RefusingWire):
     def _answer(self, head: RequestHead) -> None:
         answers = self._answers
         self.served = served = self.served + 1
+        answers.served += 1
         keep_alive = head.keep_alive and not self._last and not 0 < self._limit <= served
         # A peer that counts on the next request may be sending it.
         self.linger = head.keep_alive

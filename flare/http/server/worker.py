@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -34,6 +34,7 @@ from flare.http.server.listeners import Place, refuse_newcomers
 from flare.http.server.logs import error_log
 from flare.http.server.proxy_wire import ProxyWire
 from flare.http.server.static_wire import StaticAnswers, StaticWire
+from flare.http.server.stats import ERROR_STATUSES, Counts
 from flare.http.server.threads import Outcome, Threads
 from flare.http.server.watch import Sample, cpu_ns, own_cpu_clock, watchdog
 from flare.http.server.wire import Exchange, Wire
@@ -119,8 +120,11 @@ class Worker:
         self.draining = False
         self.leaving = False
         """Draining, while a successor serves on: nobody is to notice."""
-        self.on_turn: Callable[[int, int], None] | None = None
-        """Called once a turn of the loop, with the connections open and the requests so far."""
+        self.on_turn: Callable[[], None] | None = None
+        """Called once a turn of the loop."""
+        self._accepted = 0
+        self.errors: MutableSequence[int] = [0] * len(ERROR_STATUSES)
+        """The responses of each of these statuses."""
         self.handler_ms = config.handler_timeout_ms or NEVER_MS
         self.idle_ms = config.idle_timeout_ms or NEVER_MS
         self.idle_deadline = self.now_ms + self.idle_ms
@@ -180,6 +184,23 @@ class Worker:
         self.reactor.wakeup()
         return True
 
+    @property
+    def requests(self) -> int:
+        """How many requests there have been."""
+        return self.dispatch.requests if self._static is None else self._static.served
+
+    def counts(self) -> Counts:
+        """What it has done so far."""
+        dispatch = self.dispatch
+        return Counts(
+            connections=len(self._connections),
+            in_flight=dispatch.away + len(self.lease),
+            pool_depth=dispatch.waiting,
+            accepted=self._accepted,
+            requests=self.requests,
+            takeovers=dispatch.takeovers,
+        )
+
     def abandon(self) -> None:
         """Free what a worker holds that will never ``run``."""
         self._end()
@@ -221,7 +242,7 @@ class Worker:
             self._run_batch()
             self._run_rest()
             if self.on_turn is not None:
-                self.on_turn(len(self._connections), self.dispatch.requests)
+                self.on_turn()
             if self._drain is not None and (
                 not (self._connections or self.reactor.unsent)
                 or self.now_ms >= self._drain_deadline
@@ -420,6 +441,7 @@ class Worker:
             error_log.info("%s: dropped at once: %s", peer, error)
             sock.close()
             return
+        self._accepted += 1
         self._connections[connection.token] = connection
         idle = self.idle_ms
         if isinstance(wire, ProxyWire):

@@ -17,7 +17,7 @@ from typing import Any
 from serving import PATIENCE, Address, Peer
 
 PROGRAM = """
-import json, logging, os, random, signal, socket, stat, sys, threading, time
+import dataclasses, json, logging, os, random, signal, socket, stat, sys, threading, time
 from pathlib import Path
 from flare.http import HttpServer, ServerConfig, ok
 from flare.net import SocketAddr
@@ -59,6 +59,8 @@ def handler(request):
                 time.sleep(60)
             except BaseException:
                 pass
+    elif url == "/stats":
+        return ok(json.dumps(dataclasses.asdict(server.stats())))
     elif url == "/look":
         return ok(json.dumps({
             "pid": os.getpid(),
@@ -115,6 +117,7 @@ def run():
     try:
         server.serve(handler, options.get("workers", 2), options.get("pin", True),
                      worker_kind=options.get("kind", "auto"))
+        say("in all", json.dumps(dataclasses.asdict(server.stats())))
         say("returned")
     except KeyboardInterrupt:
         say("interrupted")

@@ -16,6 +16,7 @@ from flare.http.server.channel import channel
 from flare.http.server.crew import choose_kind
 from flare.http.server.processes import _cpus_to_pin
 from flare.http.server.scoreboard import CLEAN, Scoreboard
+from flare.http.server.stats import Counts, ServerStats
 from flare.net import SocketAddr
 from flare.runtime.report import ShutdownReport
 
@@ -121,16 +122,42 @@ def test_a_hook_that_raises_at_the_end_is_logged(caplog: pytest.LogCaptureFixtur
 def test_the_lines_of_a_scoreboard_are_apart() -> None:
     board = Scoreboard(3)
     first, second, third = board.lines
-    second.publish(5, 7)
+    second.publish(Counts(connections=5, requests=7))
     second.report = ShutdownReport(1, 2, 3)
     second.state = CLEAN
-    assert (second.live, second.requests, second.state) == (5, 7, CLEAN)
+    second.errors[4] = 9
+    assert (second.live, second.counts.requests, second.state) == (5, 7, CLEAN)
     assert second.report == ShutdownReport(1, 2, 3)
     for other in (first, third):
-        assert (other.live, other.requests, other.state) == (0, 0, 0)
+        assert (other.live, other.counts, other.state) == (0, Counts(), 0)
+        assert not any(other.errors)
     second.clear()
     assert (second.live, second.report) == (0, ShutdownReport())
+    assert not any(second.errors)
     board.close()
+
+
+def test_the_counts_of_those_gone_stay_in_the_sum() -> None:
+    board = Scoreboard(2)
+    first, second = board.lines
+    first.publish(Counts(*range(1, 9)))
+    first.errors[4] = 2
+    second.publish(Counts(*range(10, 18)))
+    second.errors[4] = second.errors[103] = 1
+    before = board.stats()
+    assert before == ServerStats(11, 17, 19, 13, 21, 15, 23, 25, {404: 3, 503: 1})
+    first.state = CLEAN
+    board.settle(first)
+    assert first.state == CLEAN
+    # What was of the moment is gone; what counts the past is not.
+    after = ServerStats(10, 17, 19, 11, 21, 12, 23, 25, {404: 3, 503: 1})
+    assert board.stats() == after
+    first.clear()
+    board.settle(first)
+    assert board.stats() == after
+    board.close()
+    with pytest.raises(ValueError, match="released"):
+        board.stats()
 
 
 def test_a_channel_carries_messages_both_ways_and_its_end() -> None:
