@@ -291,7 +291,7 @@ class Dispatch:
     def waiting(self) -> int:
         """Calls that wait for a thread, or for their turn to compute. Safe from any thread."""
         in_lane = max(0, self._laned - compute_lane().width)
-        return in_lane + max(0, self._busy - self._threads)
+        return in_lane + max(0, self.busy - self._threads)
 
     def came_back(self, outcome: Outcome) -> None:
         """A call off the loop is over. The leader's too, but safe from any thread once the worker
