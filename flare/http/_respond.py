@@ -108,7 +108,7 @@ def known_start(response: Response) -> bytes | None:
         status, items = response.status, response.headers._items
         if (
             type(status) is not int
-            or not 200 <= status <= 999
+            or not 200 <= status < 400  # errors are counted, on the longer road
             or has_no_content(status)
             or status == 205
             or any(lower in _OWNED or is_secret_name(lower) for lower, _, _ in items)

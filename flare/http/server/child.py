@@ -160,7 +160,7 @@ class WorkerProcess:
             own=self._listeners.own,
         )
         self._listeners.close()  # the worker has descriptors of its own
-        worker.errors = self._line.errors
+        worker.tally.errors = self._line.errors
         worker.on_turn = lambda: self._on_turn(worker)
         return worker
 

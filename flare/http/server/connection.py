@@ -150,6 +150,7 @@ class Connection:
         """Take what was read, ``b""`` at the end, and answer what is complete."""
         self.plain = False
         if data:
+            self._worker.tally.bytes_in += len(data)
             self._serve(self.wire.take(data))
         else:
             self._eof = True
@@ -216,6 +217,8 @@ class Connection:
         """Take a result; whether the next request's turn has come."""
         wire = self.wire
         stream = wire.respond(exchange, result)
+        if wire.status >= 400:
+            self._worker.tally.count_error(wire.status)
         if stream is None:
             if self._worker.access_log:
                 self._log_access(exchange, wire.sent)
@@ -234,6 +237,7 @@ class Connection:
         except OSError:
             return False  # the reactor reports it next
         if data:
+            self._worker.tally.bytes_in += len(data)
             self.wire.receive(data)
         else:
             self._eof = True
@@ -362,6 +366,7 @@ class Connection:
                 else:
                     sent = self.sock.sendmsg(out[:_MAX_BUFFERS])
                 wire.out_bytes -= sent
+                self._worker.tally.bytes_out += sent
                 gone = 0
                 for piece in out:
                     if sent < len(piece):
@@ -520,6 +525,8 @@ class Connection:
         answer: the peer then sees the reset instead of the reason. So: half-close, and discard
         what comes, bounded in time and in bytes.
         """
+        if self.wire.refused:
+            self._worker.tally.count_error(self.wire.refused)
         if self._eof or not self.wire.linger:
             self.close()
             return
@@ -538,6 +545,7 @@ class Connection:
                 data = self.sock.recv(_BODY_READ_BYTES)
                 if not data:
                     break
+                self._worker.tally.bytes_in += len(data)
                 self._discarded += len(data)
         except (BlockingIOError, InterruptedError):
             return

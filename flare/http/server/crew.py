@@ -231,7 +231,7 @@ class ThreadCrew:
         """See ``Reachable``."""
         return ServerStats.of(
             [worker.counts() for worker in self.workers],
-            [worker.errors for worker in self.workers],
+            [worker.tally.errors for worker in self.workers],
         )
 
     def is_inside(self, ident: int) -> bool:

@@ -140,8 +140,9 @@ class Dispatch:
         self._queue = worker.config.handler_queue
         self._fates: dict[int, Fate] = {}
         self._stream_fates: dict[int, Fate] = {}
-        self.requests = 0
-        """How many there have been."""
+        # The lease counts what is called under it: here is what that misses, less what of it are
+        # no requests.
+        self._uncounted = 0
         self.takeovers = 0
         """How many calls took too long for the loop."""
         self.away = 0
@@ -155,7 +156,6 @@ class Dispatch:
     def run(self, exchange: Exchange) -> object:
         """Call the handler for *exchange*: its result, or ``PENDING`` where it comes later as an
         ``Outcome``, or ``REFUSED`` where too many wait. Raises ``Overtaken``."""
-        self.requests += 1
         request = exchange.request
         router = self._router
         try:
@@ -165,6 +165,7 @@ class Dispatch:
                 exchange.function = self._function
                 key = dispatch_key(self._handler, request) if self._keyed else self._handler
         except Exception as error:
+            self._uncounted += 1
             return error_response(request, error)
         fate = self._fates.get(id(key))
         if fate is None:
@@ -172,7 +173,7 @@ class Dispatch:
         exchange.fate = fate
         if self._takes_cancel:
             self._give_cancel(exchange)
-        return self._start(exchange, fate, refuse=True)
+        return self._start(exchange, fate, is_request=True)
 
     def plan(self, head: RequestHead) -> Plan:
         """Who answers requests with *head*, where no look at the single request is needed."""
@@ -203,35 +204,37 @@ class Dispatch:
             fate = self._new_fate(self._stream_fates, owner)
             fate.mode = "auto" if owner.mode == "pool" else owner.mode
         task.fate = fate
-        return self._start(task, fate, refuse=False)
+        return self._start(task, fate, is_request=False)
 
-    def _start(self, task: Task, fate: Fate, *, refuse: bool) -> object:
+    def _start(self, task: Task, fate: Fate, *, is_request: bool) -> object:
         worker = self._worker
-        if fate.mode == "auto":
-            if (
-                self.busy < self._threads
-                and self._someone_stands_by()
-                and (not fate.watched or fate.may_lead(worker.now_ms))
-            ):
-                lease = worker.lease
-                serial = lease.enter(task)
-                try:
-                    result = task.call()
-                except BaseException as failure:
-                    if lease.leave(serial):
-                        raise
-                    worker.deliver(Outcome(task, failure=failure))
-                    raise Overtaken from None
-                if not lease.leave(serial):
-                    # Somebody else leads by now, and reads the outcome.
-                    worker.deliver(Outcome(task, result))
-                    raise Overtaken
-                if fate.exiled:
-                    fate.was_short()
-                return result
-        elif fate.mode == "inline":
+        if fate.mode == "auto" and (
+            self.busy < self._threads
+            and self._someone_stands_by()
+            and (not fate.watched or fate.may_lead(worker.now_ms))
+        ):
+            lease = worker.lease
+            if not is_request:
+                self._uncounted -= 1
+            serial = lease.enter(task)
+            try:
+                result = task.call()
+            except BaseException as failure:
+                if lease.leave(serial):
+                    raise
+                worker.deliver(Outcome(task, failure=failure))
+                raise Overtaken from None
+            if not lease.leave(serial):
+                # Somebody else leads by now, and reads the outcome.
+                worker.deliver(Outcome(task, result))
+                raise Overtaken
+            if fate.exiled:
+                fate.was_short()
+            return result
+        self._uncounted += is_request
+        if fate.mode == "inline":
             return self._call_inline(task)
-        if refuse and self.away >= self._threads + self._queue:
+        if is_request and self.away >= self._threads + self._queue:
             return REFUSED
         if not self._someone_stands_by() and not self.away:
             return self._call_inline(task)  # the system has no thread to give: better late
@@ -286,6 +289,11 @@ class Dispatch:
         if computing:
             task.lane = JOINED_LANE
             compute_lane().join()
+
+    @property
+    def requests(self) -> int:
+        """How many there have been. Safe from any thread."""
+        return self._worker.lease.serial + self._uncounted
 
     @property
     def waiting(self) -> int:

@@ -33,6 +33,7 @@ class RefusingWire:
         "out",
         "out_bytes",
         "phase",
+        "refused",
         "sent",
         "served",
         "status",
@@ -53,6 +54,7 @@ class RefusingWire:
         self.status = 0
         self.sent = 0
         self.served = 0
+        self.refused = 0
 
     def receive_eof(self) -> None:
         self._decoder.receive_eof()
@@ -86,7 +88,7 @@ class RefusingWire:
             date_line=self._shared.date_line,
         )
         self._write(head if head_request else head + text)
-        self.status = status
+        self.status = self.refused = status
         self.sent = 0 if head_request else len(text)
         self.phase = DONE
         self.linger = True

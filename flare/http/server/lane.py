@@ -36,6 +36,7 @@ def make_lane(worker: Worker) -> Callable[[Connection], None]:
     read_bytes, expose_errors = config.read_buffer_size, config.expose_error_messages
     known, enter, leave = h1.known.get, lease.enter, lease.leave
     make_request, threads, known_start = Request._from_head, worker.threads.all, STARTS.get
+    tally = worker.tally
 
     def serve(connection: Connection) -> None:
         try:
@@ -49,7 +50,7 @@ def make_lane(worker: Worker) -> Callable[[Connection], None]:
         if plan is None or not plan.fate.quick or len(threads) - 1 <= dispatch.busy:
             connection.on_data(data)
             return
-        dispatch.requests += 1
+        tally.bytes_in += len(data)
         request = make_request(plan.head, b"", connection.peer, expose_errors)
         exchange = worker.spare
         exchange.connection = connection
@@ -90,6 +91,7 @@ def make_lane(worker: Worker) -> Callable[[Connection], None]:
         except OSError:
             connection.close(CancelReason.PEER_CLOSED)
             return
+        tally.bytes_out += sent
         if sent == len(data):
             connection.deadline = worker.idle_deadline
         else:

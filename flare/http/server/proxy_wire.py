@@ -43,7 +43,7 @@ class ProxyWire:
         self.phase = IDLE
         self.clean = False
         self.out: list[bytes | memoryview] = []
-        self.out_bytes = self.status = self.sent = self.served = 0
+        self.out_bytes = self.status = self.sent = self.served = self.refused = 0
 
     def receive(self, data: bytes) -> None:
         if self.phase == DONE:

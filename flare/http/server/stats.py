@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-__all__ = ["ERROR_STATUSES", "Counts", "ServerStats"]
+__all__ = ["ERROR_STATUSES", "Counts", "ServerStats", "Tally"]
 
 ERROR_STATUSES: Final = range(400, 600)
 """The statuses that are counted one by one."""
+
+
+class Tally:
+    """What one worker counts as it goes. The leader writes it, anyone may read it."""
+
+    __slots__ = ("accepted", "bytes_in", "bytes_out", "errors")
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.errors: MutableSequence[int] = [0] * len(ERROR_STATUSES)
+        """A number for each of ``ERROR_STATUSES``."""
+
+    def count_error(self, status: int) -> None:
+        """One response of *status*, where that is an error."""
+        if status in ERROR_STATUSES:
+            self.errors[status - ERROR_STATUSES.start] += 1
 
 
 class Counts(NamedTuple):
@@ -55,7 +73,8 @@ class ServerStats:
     bytes_out: int = 0
     """Bytes sent to clients, or rather to the kernel."""
     errors: Mapping[int, int] = field(default_factory=dict)
-    """Responses with a status of 400 and above: the number of each status that came at all."""
+    """Responses with a status of 400 and above: the number of each status that came at all.
+    Refused requests are among them, what ``serve_static`` serves is not."""
 
     @classmethod
     def of(cls, counts: Iterable[Counts], errors: Iterable[Sequence[int]]) -> ServerStats:

@@ -168,6 +168,8 @@ class Wire(Protocol):
     sent: int
     served: int
     """How many requests of the connection have been answered."""
+    refused: int
+    """The status of the request that was refused without an exchange, the last one; else 0."""
     linger: bool
     """Whether the peer may still be sending when the connection ends."""
 

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -34,7 +34,7 @@ from flare.http.server.listeners import Place, refuse_newcomers
 from flare.http.server.logs import error_log
 from flare.http.server.proxy_wire import ProxyWire
 from flare.http.server.static_wire import StaticAnswers, StaticWire
-from flare.http.server.stats import ERROR_STATUSES, Counts
+from flare.http.server.stats import Counts, Tally
 from flare.http.server.threads import Outcome, Threads
 from flare.http.server.watch import Sample, cpu_ns, own_cpu_clock, watchdog
 from flare.http.server.wire import Exchange, Wire
@@ -85,6 +85,7 @@ class Worker:
         self.config = config
         self.clock_ns = time.monotonic_ns
         self.now_ms = self.clock_ns() // 1_000_000
+        self.tally = Tally()
         self.reactor = new_reactor(config)
         self.wheel = TimerWheel(self.now_ms)
         self.ready: deque[Connection] = deque()
@@ -122,9 +123,6 @@ class Worker:
         """Draining, while a successor serves on: nobody is to notice."""
         self.on_turn: Callable[[], None] | None = None
         """Called once a turn of the loop."""
-        self._accepted = 0
-        self.errors: MutableSequence[int] = [0] * len(ERROR_STATUSES)
-        """The responses of each of these statuses."""
         self.handler_ms = config.handler_timeout_ms or NEVER_MS
         self.idle_ms = config.idle_timeout_ms or NEVER_MS
         self.idle_deadline = self.now_ms + self.idle_ms
@@ -191,14 +189,16 @@ class Worker:
 
     def counts(self) -> Counts:
         """What it has done so far."""
-        dispatch = self.dispatch
+        dispatch, tally = self.dispatch, self.tally
         return Counts(
             connections=len(self._connections),
             in_flight=dispatch.away + len(self.lease),
             pool_depth=dispatch.waiting,
-            accepted=self._accepted,
+            accepted=tally.accepted,
             requests=self.requests,
             takeovers=dispatch.takeovers,
+            bytes_in=tally.bytes_in,
+            bytes_out=tally.bytes_out,
         )
 
     def abandon(self) -> None:
@@ -441,7 +441,7 @@ class Worker:
             error_log.info("%s: dropped at once: %s", peer, error)
             sock.close()
             return
-        self._accepted += 1
+        self.tally.accepted += 1
         self._connections[connection.token] = connection
         idle = self.idle_ms
         if isinstance(wire, ProxyWire):

@@ -46,6 +46,8 @@ def handler(request):
         time.sleep(options.get("slow", 0.3))
     elif url == "/exit":
         raise SystemExit(3)
+    elif url == "/fail":
+        raise LookupError("as asked")
     elif url == "/die":
         os._exit(7)
     elif url == "/close":

@@ -15,7 +15,14 @@ import pytest
 from programs import Load, Program
 from serving import PATIENCE, Connect, Peer, Running, Start
 
-from flare.http import Request, Response, ServerStats, ok, precompute_response
+from flare.http import (
+    Request,
+    Response,
+    ServerStats,
+    StreamingResponse,
+    ok,
+    precompute_response,
+)
 from flare.http.server import HttpServer, ServerConfig
 from flare.net import SocketAddr
 
@@ -111,6 +118,93 @@ def test_handlers_that_run_and_those_that_wait_are_counted(start: Start, connect
     for peer in peers:
         peer.read()
     until(running.server, lambda stats: (stats.in_flight, stats.pool_depth) == (0, 0))
+
+
+@pytest.mark.parametrize("dispatch", ["auto", "inline", "pool"])
+def test_every_request_is_counted_once(start: Start, connect: Connect, dispatch: str) -> None:
+    def handler(request: Request) -> Response | StreamingResponse[Any]:
+        if request.url == "/stream":
+            return StreamingResponse(200, iter([b"x"] * 40))
+        if request.url == "/fail":
+            raise LookupError("no")
+        return ok()
+
+    running = start(handler, ServerConfig(dispatch=dispatch))
+    peer = connect(running.address)
+    for target in ["/", "/stream", "/fail", "/?q", "/"] * 8:
+        peer.get(target)
+        peer.read()
+    peer.post(b"x" * 1000)
+    peer.read()
+    assert running.server.stats().requests == 41
+
+
+@pytest.mark.parametrize("how", ["plain", "big", "stream", "static"])
+def test_bytes_are_counted_as_they_stand_on_the_wire(connect: Connect, how: str) -> None:
+    def handler(request: Request) -> Response | StreamingResponse[Any]:
+        if how == "stream":
+            return StreamingResponse(200, iter([b"x" * 70_000] * 20))
+        return ok("x" * (3_000_000 if how == "big" else 100))
+
+    get = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    last = get.replace(b"Host", b"Connection: close\r\nHost")
+    post = last.replace(b"GET", b"POST").replace(b"Host", b"Content-Length: 500000\r\nHost")
+    post += b"x" * 500_000
+    with HttpServer.bind(SocketAddr.localhost(0)) as server:
+        answer = precompute_response(200, "text/plain", b"static" * 1000)
+        serve = (lambda: server.serve_static(answer)) if how == "static" else None
+        thread = threading.Thread(target=serve or (lambda: server.serve(handler)))
+        thread.start()
+        try:
+            total = 0
+            for requests in ([get, get, get, last], [post]):
+                peer = connect(("127.0.0.1", server.local_addr().port))
+                for request in requests:
+                    peer.send(request)
+                total += len(peer.rest())
+            until(server, lambda stats: stats.connections == 0)
+            stats = server.stats()
+            assert stats.bytes_in == 3 * len(get) + len(last) + len(post)
+            assert stats.bytes_out == total
+        finally:
+            server.close()
+            thread.join(PATIENCE)
+
+
+@pytest.mark.parametrize("dispatch", ["auto", "inline", "pool"])
+def test_errors_are_counted_by_status(start: Start, connect: Connect, dispatch: str) -> None:
+    def handler(request: Request) -> Response | StreamingResponse[Any]:
+        if request.url == "/fail":
+            raise LookupError("no")
+        if request.url == "/stream":
+            return StreamingResponse(502, iter([b"x"] * 3))
+        return Response(int(request.url[1:]), body="as asked")
+
+    running = start(handler, ServerConfig(dispatch=dispatch))
+    peer = connect(running.address)
+    for target in ["/200", "/404", "/302", "/404", "/404", "/599", "/fail", "/stream", "/999"]:
+        peer.get(target)
+        peer.read()
+    assert running.server.stats().errors == {404: 3, 500: 1, 502: 1, 599: 1}
+
+
+def test_refused_requests_are_counted_among_the_errors(start: Start, connect: Connect) -> None:
+    config = ServerConfig(max_body_size=10, header_timeout_ms=50, expose_error_messages=True)
+    running = start(hello, config)
+    for sent in (b"GET / HTTP/9.9\r\n\r\n", b"bad\r\n\r\n", b"GET / HTTP/1.1\r\n"):
+        peer = connect(running.address)
+        peer.send(sent)
+        peer.read()
+        assert peer.is_ended()
+    peer = connect(running.address)
+    peer.get()
+    peer.read()
+    peer.post(b"x" * 11)
+    assert peer.read().status == 413
+    assert peer.is_ended()
+    stats = running.server.stats()
+    assert stats.errors == {400: 1, 408: 1, 413: 1, 505: 1}
+    assert stats.requests == 1
 
 
 def test_takeovers_are_counted(start: Start, connect: Connect) -> None:
@@ -212,6 +306,9 @@ def test_workers_that_were_replaced_or_killed_stay_in_the_sum(
     assert not load.failures
     total = in_all(running)
     assert total["requests"] == answered
+    assert total["errors"] == {}
+    assert total["bytes_in"] > 20 * answered
+    assert total["bytes_out"] > 60 * answered
     assert total["connections"] == total["in_flight"] == 0
 
 
@@ -225,6 +322,8 @@ def test_the_numbers_of_a_killed_worker_stay_in_the_sum(
     for _ in range(10):
         peer.get()
         peer.read()
+    peer.get("/fail")
+    assert peer.read().status == 500
     peer.get("/stats")
     peer.read()
     os.kill(worker, signal.SIGKILL)
@@ -233,3 +332,4 @@ def test_the_numbers_of_a_killed_worker_stay_in_the_sum(
     found = stats_of(again)
     assert found["requests"] >= 10
     assert found["connections"] == 1
+    assert found["errors"] == {"500": 1}
