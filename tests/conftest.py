@@ -14,6 +14,11 @@ import pytest
 # Imported by tests in several folders, so it must be named before any of them.
 pytest.register_assert_rewrite("tls_peers")
 
+# The tests speak to this machine alone, whatever proxy stands between it and the world.
+for _name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+    os.environ.pop(_name, None)
+    os.environ.pop(_name.lower(), None)
+
 # Threads that live as long as the process by design, and are documented to.
 LASTING_THREADS = ("flare-blocking",)
 GRACE_SECONDS = 3.0

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from flare.http.errors import CrossOriginRedirect as CrossOriginRedirect
     from flare.http.errors import HttpError as HttpError
     from flare.http.errors import HttpProtocolError as HttpProtocolError
+    from flare.http.errors import ProxyError as ProxyError
     from flare.http.errors import TooManyRedirects as TooManyRedirects
     from flare.http.forwarded import TrustedProxies as TrustedProxies
     from flare.http.handler import CancelHandler as CancelHandler
@@ -150,7 +151,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.comptime_router": "ComptimeRoute ComptimeRouter",
         "flare.errors": "HttpStatusError",
         "flare.http.errors": """
-            CrossOriginRedirect HttpError HttpProtocolError TooManyRedirects
+            CrossOriginRedirect HttpError HttpProtocolError ProxyError TooManyRedirects
         """,
         "flare.http.forwarded": "TrustedProxies",
         "flare.http.handler": """

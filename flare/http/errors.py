@@ -7,6 +7,7 @@
     │   └── CrossOriginRedirect    a redirect the policy does not follow
     └── NetworkError
         ├── HttpProtocolError      the server's answer is not HTTP (also a ValueError)
+        ├── ProxyError             a proxy does not lead to the server
         └── TooManyRedirects       the chain is longer than allowed
 """
 
@@ -20,7 +21,13 @@ from flare.errors import NetworkError
 if TYPE_CHECKING:
     from flare.http.response import Response
 
-__all__ = ["CrossOriginRedirect", "HttpError", "HttpProtocolError", "TooManyRedirects"]
+__all__ = [
+    "CrossOriginRedirect",
+    "HttpError",
+    "HttpProtocolError",
+    "ProxyError",
+    "TooManyRedirects",
+]
 
 _USERINFO = re.compile(r"(?<=://)[^/?#@]*@")
 
@@ -68,3 +75,17 @@ class TooManyRedirects(NetworkError):
 
 class HttpProtocolError(NetworkError, ValueError):
     """The server's bytes are not the HTTP they should be; the connection was dropped."""
+
+
+class ProxyError(NetworkError):
+    """A proxy does not lead to the server. ``proxy`` is its ``host:port``; ``status`` what it
+    answered, an HTTP status or a reply of SOCKS5, 0 where it did not."""
+
+    def __init__(self, proxy: str, why: str, status: int = 0) -> None:
+        super().__init__(f"proxy {proxy}: {why}")
+        self.proxy = proxy
+        self.why = why
+        self.status = status
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.proxy, self.why, self.status

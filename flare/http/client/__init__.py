@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flare.http.client.in_process import HandlerTransport as HandlerTransport
     from flare.http.client.multipart import MultipartBody as MultipartBody
     from flare.http.client.multipart import MultipartFormBuilder as MultipartFormBuilder
+    from flare.http.client.proxy import Proxy as Proxy
     from flare.http.client.redirect import RedirectAction as RedirectAction
     from flare.http.client.redirect import RedirectDecision as RedirectDecision
     from flare.http.client.redirect import RedirectMode as RedirectMode
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from flare.http.client.transport import Stream as Stream
     from flare.http.client.transport import TcpTransport as TcpTransport
     from flare.http.client.transport import Transport as Transport
+    from flare.http.client.transport import UnixTransport as UnixTransport
 
 # Digest and cookies, among others, are loaded by those who use them.
 __getattr__, __dir__, __all__ = lazy_exports(
@@ -51,10 +53,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.client.download": "HttpDownload",
         "flare.http.client.in_process": "HandlerTransport",
         "flare.http.client.multipart": "MultipartBody MultipartFormBuilder",
+        "flare.http.client.proxy": "Proxy",
         "flare.http.client.redirect": """
             RedirectAction RedirectDecision RedirectMode RedirectPolicy
         """,
         "flare.http.client.timeouts": "CallTimeout ConnectTimeout",
-        "flare.http.client.transport": "Stream TcpTransport Transport",
+        "flare.http.client.transport": "Stream TcpTransport Transport UnixTransport",
     },
 )

@@ -24,6 +24,7 @@ from flare.http.client.dial import Dialer
 from flare.http.client.download import HttpDownload
 from flare.http.client.fields import DefaultFields, check_method
 from flare.http.client.pool import ConnectionPool
+from flare.http.client.proxy import Proxies, environment_of
 from flare.http.client.redirect import RedirectMode, RedirectPolicy
 from flare.http.client.route import Routes
 from flare.http.client.sender import Reply, Sender
@@ -31,7 +32,7 @@ from flare.http.client.state import ClientState, RequestHook, ResponseHook, as_h
 from flare.http.client.target import Params, Target, TargetResolver
 from flare.http.client.timeouts import Clock, Timeouts
 from flare.http.client.tls_settings import Cert, TlsSettings, Verify
-from flare.http.client.transport import TcpTransport, Transport
+from flare.http.client.transport import TcpTransport, Transport, UnixTransport
 from flare.http.decoding import accepted_codings
 from flare.http.proto.headers import HeaderMap
 from flare.http.request import Request
@@ -82,6 +83,9 @@ class HttpClient:
     Where an https server speaks HTTP/2 (ALPN), threads share one connection to it. Over http,
     ``prefer_h2c`` says that servers speak it, and ``h2c_upgrade`` asks each whether it does.
 
+    ``proxy`` is an ``http://``, ``socks5://`` or ``socks5h://`` URL, ``""`` for none; without it
+    the environment says (``HTTP_PROXY`` and its kin), unless ``trust_env`` is false.
+
     ``redirect_policy`` wins over ``max_redirects``. A body of more than ``max_response_bytes``
     raises ``NetworkError``. ``headers`` are sent with every request, ``transport`` makes the
     connections (see ``Transport``), or is a handler to be called in place of a server (see
@@ -112,6 +116,8 @@ class HttpClient:
         cert: Cert | None = None,
         prefer_h2c: bool = False,
         h2c_upgrade: bool = False,
+        proxy: str | None = None,
+        trust_env: bool = True,
         max_redirects: int = 10,
         timeout_ms: int = 30_000,
         user_agent: str = f"flare/{__version__}",
@@ -135,7 +141,7 @@ class HttpClient:
         netrc: bool | str | os.PathLike[str] = False,
         on_request: RequestHook | Iterable[RequestHook] | None = None,
         on_response: ResponseHook | Iterable[ResponseHook] | None = None,
-        transport: Transport | HandlerLike | None = None,
+        transport: Transport | HandlerLike | str | None = None,
     ) -> None:
         if not isinstance(base_url, str):
             if hasattr(base_url, "alpn"):  # a TlsConfig, whose class is loaded for https only
@@ -174,7 +180,9 @@ class HttpClient:
         )
         if expect_timeout_ms < 1:
             raise ValidationError("expect_timeout_ms", f"must be > 0, got {expect_timeout_ms}")
-        routes = Routes(self._tls, prefer_h2c=prefer_h2c, h2c_upgrade=h2c_upgrade)
+        # A transport of the caller's own leads where it leads, whatever the environment says.
+        proxies = Proxies(proxy, environment_of(trust_env and transport is None))
+        routes = Routes(self._tls, proxies, prefer_h2c=prefer_h2c, h2c_upgrade=h2c_upgrade)
         self._sender = Sender(self._pool, routes, expect_timeout_ms)
 
     def _new_state(
@@ -578,6 +586,11 @@ class HttpClient:
 
 
 def _as_transport(transport: Any) -> Transport:
+    if isinstance(transport, str):
+        scheme, _, path = transport.partition(":")
+        if scheme != "unix":
+            raise ValidationError("transport", f"must be 'unix:/path', not {transport!a}")
+        return UnixTransport(path)
     # A router has a connect(), too.
     is_handler = callable(getattr(transport, "serve", None))
     if not is_handler and isinstance(transport, Transport) and not isinstance(transport, type):

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, NoReturn, TypeVar
 from flare.errors import BrokenPipe, ConnectionReset, NetworkError, Timeout, ValidationError
 from flare.http.client.content import INLINE_BYTES, Content
 from flare.http.client.exchange import Connection, Exchange
-from flare.http.client.outgoing import Outgoing
+from flare.http.client.outgoing import PROXY_FIELD, Outgoing
 from flare.http.client.timeouts import Clock, slack_ms
 from flare.http.client.transport import Stream
 from flare.http.errors import HttpProtocolError
@@ -64,7 +64,8 @@ class H1Connection:
 
     For one thread at a time. ``sent`` and ``answered`` tell, after a failure, whether any byte of
     the request went out and any of the response came in. Over TLS, *tls* is what was agreed, and
-    *on_session* is called when there may be a new session to keep.
+    *on_session* is called when there may be a new session to keep. To a proxy that is asked for
+    everything itself, *forward* is the field it knows us by, or nothing; else it is ``None``.
     """
 
     shared = False
@@ -77,6 +78,7 @@ class H1Connection:
         "_complete",
         "_continued",
         "_decoder",
+        "_forward",
         "_keep_alive",
         "_on_session",
         "_poller",
@@ -104,8 +106,10 @@ class H1Connection:
         *,
         tls: TlsInfo | None = None,
         on_session: Callable[[], None] | None = None,
+        forward: bytes | None = None,
     ) -> None:
         self._stream = stream
+        self._forward = forward
         self.tls = tls
         self._on_session = on_session
         self._decoder = ResponseDecoder(limits)
@@ -201,7 +205,10 @@ class H1Connection:
         self.trailers = None
         self.used += 1
         self._decoder.expect(request.method)
-        line = f"{request.method} {request.target.line} HTTP/1.1\r\n".encode("ascii")
+        if self._forward is None:
+            line = f"{request.method} {request.target.line} HTTP/1.1\r\n".encode("ascii")
+        else:
+            line = self._line_for_proxy(request)
         try:
             answer = self._send(line + request.section, request, clock)
             early = answer is not None
@@ -219,6 +226,16 @@ class H1Connection:
         if self._on_session is not None and self.used == 1:
             self._on_session()  # with TLS 1.3 the tickets came before the response
         return answer
+
+    def _line_for_proxy(self, request: Outgoing) -> bytes:
+        """The request line with the whole URL (RFC 9112 section 3.2.2), and the proxy's field
+        unless the caller has one."""
+        target = request.target
+        url = f"http://{target.authority}{target.line}"
+        line = f"{request.method} {url} HTTP/1.1\r\n".encode("ascii")
+        if self._forward and not any(item[0] == PROXY_FIELD for item in request.fields.items):
+            line += self._forward
+        return line
 
     def read_body(self, n: int, clock: Clock) -> bytes:
         """The next bytes of the body, about *n* at most; ``b""`` at its end, where ``trailers``

@@ -1,4 +1,4 @@
-"""From a route to a connection: the transport, then TLS, then the HTTP that was agreed on."""
+"""From a route to a connection: the transport, a proxy, TLS, and the HTTP that was agreed on."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from flare.http.client.route import Route
 from flare.http.client.timeouts import Clock, ConnectTimeout
 from flare.http.client.tls_settings import H2, HTTP_1_1, SessionCache
 from flare.http.client.transport import Stream, Transport
-from flare.http.errors import HttpProtocolError
+from flare.http.errors import HttpProtocolError, ProxyError
 from flare.http.proto.heads import H1Limits
 
 if TYPE_CHECKING:
+    from flare.http.client.h2_connection import H2Connection
     from flare.tls import TlsInfo
 
 __all__ = ["Dialer"]
@@ -26,10 +27,11 @@ __all__ = ["Dialer"]
 class Dialer:
     """Dials for a client: by *transport*, each connection under *limits*. Safe from any thread."""
 
-    __slots__ = ("_limits", "_sessions", "_transport")
+    __slots__ = ("_in_process", "_limits", "_sessions", "_transport")
 
     def __init__(self, transport: Transport, limits: H1Limits) -> None:
         self._transport = transport
+        self._in_process = getattr(transport, "in_process", False)
         self._limits = limits
         self._sessions = SessionCache()
 
@@ -37,27 +39,58 @@ class Dialer:
         """A new connection on *route*, within the call's connect timeout and deadline.
 
         Running out of it is a ``ConnectTimeout``, in whatever phase. Raises what the transport
-        raises, and for https ``TlsHandshakeError`` and its kin.
+        raises, ``ProxyError``, and for https ``TlsHandshakeError`` and its kin.
         """
         wait = clock.wait_ms(clock.limits.connect, "connecting", peer)
         deadline = monotonic() + wait / 1000 if wait else None
         try:
-            stream = self._transport.connect(route.host, route.port, deadline)
-            if route.tls is not None and not getattr(self._transport, "in_process", False):
+            stream, rest = self._reach(route, deadline)
+            if route.tls is not None and not self._in_process:
                 return self._secured(stream, route, peer, deadline)
         except (ConnectionTimeout, Timeout) as exc:
             raise ConnectTimeout(peer, wait) from exc
         try:
-            if route.upgrade:
-                from flare.http.client.h2c import UpgradingConnection
-
-                return UpgradingConnection(stream, peer, self._limits)
-            if route.multiplexed and route.tls is None:
-                return self._h2(stream, peer)
-            return H1Connection(stream, peer, self._limits)
+            return self._plain(stream, rest, route, peer)
         except BaseException:
             stream.close()
             raise
+
+    def _reach(self, route: Route, deadline: float | None) -> tuple[Stream, bytes]:
+        """A stream to the server, or to a proxy to ask; and what has come by it already."""
+        proxy = route.proxy
+        if proxy is None or self._in_process:
+            return self._transport.connect(route.host, route.port, deadline), b""
+        try:
+            stream = self._transport.connect(proxy.host, proxy.port, deadline)
+        except OSError as exc:
+            exc.add_note(f"while connecting to the proxy {proxy.name}")
+            raise
+        if route.forward:
+            return stream, b""
+        from flare.http.client.tunnel import open_tunnel
+
+        try:
+            rest = open_tunnel(stream, proxy, route.host, route.port, deadline)
+            if rest and (route.tls is not None or not route.multiplexed or route.upgrade):
+                raise ProxyError(proxy.name, "bytes came that nobody has asked for")
+            return stream, rest
+        except BaseException:
+            stream.close()
+            raise
+
+    def _plain(self, stream: Stream, rest: bytes, route: Route, peer: str) -> Connection:
+        if route.upgrade:
+            from flare.http.client.h2c import UpgradingConnection
+
+            return UpgradingConnection(stream, peer, self._limits)
+        if route.multiplexed and route.tls is None:
+            connection = self._h2(stream, peer)
+            connection.take_in(rest)
+            return connection
+        if route.proxy is not None and route.forward:
+            proxy = route.proxy
+            return H1Connection(stream, proxy.name, self._limits, forward=proxy.authorization())
+        return H1Connection(stream, peer, self._limits)
 
     def _secured(
         self, stream: Stream, route: Route, peer: str, deadline: float | None
@@ -100,7 +133,7 @@ class Dialer:
         *,
         tls: TlsInfo | None = None,
         on_session: Callable[[], None] | None = None,
-    ) -> Connection:
+    ) -> H2Connection:
         from flare.http.client.h2_connection import H2Connection
 
         if stream.fileno() < 0:

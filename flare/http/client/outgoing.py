@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from flare.http.client.content import Content
+from flare.http.client.fields import encode_section
 from flare.http.client.target import Target
 from flare.http.proto.fields import FieldBlock
 
-__all__ = ["Outgoing"]
+__all__ = ["PROXY_FIELD", "Outgoing"]
+
+PROXY_FIELD = "proxy-authorization"
 
 
 class Outgoing:
@@ -35,3 +38,9 @@ class Outgoing:
         self.content = content
         self.upgrade = upgrade
         self.expect_ms = 0
+
+    def hide_from_server(self) -> None:
+        """Take out what is for a proxy alone: this goes through one, to the server."""
+        if any(item[0] == PROXY_FIELD for item in self.fields.items):
+            kept = tuple(item for item in self.fields.items if item[0] != PROXY_FIELD)
+            self.section, self.fields = encode_section(kept)

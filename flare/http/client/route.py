@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from flare.http.client.proxy import Proxies, Proxy
 from flare.http.client.target import Origin
 from flare.http.client.tls_settings import TlsSettings
 
@@ -22,6 +23,8 @@ class Route(NamedTuple):
 
     ``tls`` is ``None`` for http. ``multiplexed`` says that it may turn out to be HTTP/2, which
     many calls share; over http that it is, or with ``upgrade``, that HTTP/1.1 may lead there.
+    With ``forward`` the connection is to ``proxy``, which is itself asked for what is wanted, and
+    serves every origin; otherwise ``proxy`` only leads to the server.
     """
 
     scheme: str
@@ -30,6 +33,8 @@ class Route(NamedTuple):
     tls: TlsSettings | None
     multiplexed: bool
     upgrade: bool = False
+    proxy: Proxy | None = None
+    forward: bool = False
 
     def without_h2(self) -> Route:
         """The same, for a server that wants HTTP/1.1 after all."""
@@ -40,12 +45,18 @@ class Route(NamedTuple):
 class Routes:
     """Finds the route to an origin, by a client's settings. Safe from any thread."""
 
-    __slots__ = ("_h2c_upgrade", "_known", "_prefer_h2c", "tls")
+    __slots__ = ("_h2c_upgrade", "_known", "_prefer_h2c", "_proxies", "tls")
 
     def __init__(
-        self, tls: TlsSettings, *, prefer_h2c: bool = False, h2c_upgrade: bool = False
+        self,
+        tls: TlsSettings,
+        proxies: Proxies,
+        *,
+        prefer_h2c: bool = False,
+        h2c_upgrade: bool = False,
     ) -> None:
         self.tls = tls
+        self._proxies = proxies
         self._prefer_h2c = prefer_h2c
         self._h2c_upgrade = h2c_upgrade and not prefer_h2c
         self._known: dict[Origin, Route] = {}
@@ -63,7 +74,11 @@ class Routes:
         return self._find(origin, tls)
 
     def _find(self, origin: Origin, tls: TlsSettings) -> Route:
+        proxy = self._proxies.before(origin)
         if origin.scheme == "https":
-            return Route(*origin, tls, tls.offers_h2)
-        multiplexed = self._prefer_h2c or self._h2c_upgrade
-        return Route(*origin, None, multiplexed, self._h2c_upgrade)
+            return Route(*origin, tls, tls.offers_h2, proxy=proxy)
+        if self._prefer_h2c:
+            return Route(*origin, None, True, proxy=proxy)
+        if proxy is not None and proxy.scheme == "http":
+            return Route("http", proxy.host, proxy.port, None, False, proxy=proxy, forward=True)
+        return Route(*origin, None, self._h2c_upgrade, self._h2c_upgrade, proxy)

@@ -224,9 +224,9 @@ class Sender:
         of it was sent, and its body is still there to be sent. Whatever it is, it is sent again
         where an HTTP/2 server says that it has not looked at it, or wants it by HTTP/1.1.
         """
-        request = self._outgoing(call)
         target = call.target
         route = self._routes.to(target.origin, call.tls)
+        request = self._outgoing(call, route)
         pool = self._pool
         refusals = 0
         fresh = False
@@ -269,10 +269,12 @@ class Sender:
             if exchange.wants_h1:
                 route = route.without_h2()
             fresh = not exchange.refused
-            request = self._outgoing(call)  # with the credentials of this attempt
+            request = self._outgoing(call, route)  # with the credentials of this attempt
 
-    def _outgoing(self, call: Call) -> Outgoing:
+    def _outgoing(self, call: Call, route: Route) -> Outgoing:
         request = call.outgoing()
+        if route.proxy is not None and not route.forward:
+            request.hide_from_server()
         if call.headers is not None and call.content and awaits_continue(call.headers):
             request.expect_ms = self._expect_ms
         return request

@@ -1,17 +1,20 @@
 """Where the client's bytes go: the seam between HTTP and what carries it.
 
-A transport makes streams; ``TcpTransport`` makes TCP connections. Another one may hand out
+A transport makes streams; ``TcpTransport`` makes TCP connections, ``UnixTransport`` those
+to a socket of this host. Another one may hand out
 streams in memory for tests, or wrap what this one makes.
 """
 
 from __future__ import annotations
 
+import os
 from time import monotonic
 from typing import Protocol, runtime_checkable
 
+from flare.errors import ValidationError
 from flare.net.raw_socket import MAX_TIMEOUT_MS
 
-__all__ = ["Stream", "TcpTransport", "Transport"]
+__all__ = ["Stream", "TcpTransport", "Transport", "UnixTransport"]
 
 
 class Stream(Protocol):
@@ -58,3 +61,22 @@ class TcpTransport:
         if deadline is None:
             return TcpStream.connect(host, port, MAX_TIMEOUT_MS)
         return TcpStream.connect(host, port, max(1, int((deadline - monotonic()) * 1000)))
+
+
+class UnixTransport:
+    """A Unix socket at *path*, whatever host the URL names."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+        if not self._path:
+            raise ValidationError("transport", "unix: has no path behind it")
+
+    def connect(self, host: str, port: int, deadline: float | None) -> Stream:
+        """See ``flare.uds.UnixStream.connect``."""
+        from flare.uds import UnixStream
+
+        if deadline is None:
+            return UnixStream.connect(self._path)
+        return UnixStream.connect(self._path, max(1, int((deadline - monotonic()) * 1000)))

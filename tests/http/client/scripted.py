@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -55,6 +56,13 @@ class Reset:
 
 
 @dataclass
+class StartTls:
+    """Go on over TLS."""
+
+    context: ssl.SSLContext
+
+
+@dataclass
 class Wait:
     """Wait for an event of the test."""
 
@@ -68,7 +76,7 @@ class Set:
     event: threading.Event
 
 
-Step = Send | Drip | Head | Body | Whole | Eof | Goodbye | Reset | Wait | Set
+Step = Send | Drip | Head | Body | Whole | Eof | Goodbye | Reset | StartTls | Wait | Set
 
 
 def response(body: bytes = b"", status: str = "200 OK", *fields: str) -> bytes:
@@ -151,10 +159,16 @@ class ScriptedServer:
                 self.handshakes.append(bool(connection.session_reused))
                 self._sockets.append(connection)
         reader = _Reader(connection, self.seen[number])
-        with connection:
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: connection.close())
             try:
                 for step in script:
-                    self._do(step, connection, reader)
+                    if isinstance(step, StartTls):
+                        connection = step.context.wrap_socket(connection, server_side=True)
+                        self._sockets.append(connection)
+                        reader = _Reader(connection, self.seen[number])
+                    else:
+                        self._do(step, connection, reader)
             except OSError:
                 pass  # the client has gone; what it saw is asserted there
         with self._played:
