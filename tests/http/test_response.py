@@ -251,3 +251,19 @@ def test_a_pool_keeps_so_many_and_hands_out_the_last() -> None:
     assert (again.status, again.reason, again.body) == (201, "Made", b"")
     assert ResponsePool().capacity() == 8
     assert ResponsePool.with_capacity(0).capacity() == ResponsePool(-3).capacity() == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        (b"", []), (b"a", ["a"]), (b"a\n", ["a"]), (b"a\r\nb\rc\n\nd", ["a", "b", "c", "", "d"]),
+        ("ä\nb\u2028c".encode(), ["ä", "b\u2028c"]),
+    ],
+)  # fmt: skip
+def test_a_body_is_also_lines(body, lines):
+    assert list(Response(body=body).iter_lines()) == lines
+
+
+def test_iteration_gives_the_bytes():
+    assert b"".join(Response(body=b"x" * 20_000)) == b"x" * 20_000
+    assert list(Response()) == []

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from flare.http import BasicAuth, BearerAuth, HttpClient, HttpError, TooManyRedirects, get, post
+from flare.http import (
+    BasicAuth,
+    BearerAuth,
+    DigestAuth,
+    HttpClient,
+    HttpError,
+    RetryPolicy,
+    TooManyRedirects,
+    get,
+    post,
+)
 
 SERVE = """
 import logging, warnings
@@ -97,3 +107,31 @@ def test_a_body_is_streamed_both_ways(httpbin: str) -> None:
             assert sum(map(len, response)) == 100_000
         seen = client.post("/anything", data={"name": "a b&c"}).json()
     assert seen["form"] == {"name": "a b&c"}
+
+
+@pytest.mark.parametrize("algorithm", ["MD5", "SHA-256", "SHA-512"])
+@pytest.mark.parametrize("qop", ["auth", "auth-int"])
+def test_digest_is_understood(httpbin: str, qop: str, algorithm: str) -> None:
+    url = f"{httpbin}/digest-auth/{qop}/user/secret/{algorithm}"
+    with HttpClient() as client:
+        # SHA-512 as such is no algorithm of RFC 7616.
+        right = client.get(url, auth=DigestAuth("user", "secret"))
+        assert right.status == (401 if algorithm == "SHA-512" else 200)
+        assert client.get(url, auth=DigestAuth("user", "wrong")).status == 401
+
+
+def test_cookies_are_kept_and_deleted(httpbin: str) -> None:
+    with HttpClient(httpbin) as client:
+        seen = client.get("/cookies/set", params={"a": "1", "b": "2"})
+        assert [hop.status for hop in seen.history] == [302]
+        assert seen.json() == {"cookies": {"a": "1", "b": "2"}}
+        assert client.get("/cookies/delete", params={"a": ""}).json() == {"cookies": {"b": "2"}}
+        assert client.cookies.to_dict() == {"b": "2"}
+
+
+def test_a_status_is_tried_again_to_the_end(httpbin: str) -> None:
+    seen: list[int] = []
+    with HttpClient(httpbin, on_response=lambda response: seen.append(response.status)) as client:
+        assert client.get("/status/503", retry=RetryPolicy(3)).status == 503
+        assert client.get("/status/429", retry=RetryPolicy(2)).status == 429
+    assert seen == [503] * 3 + [429] * 2

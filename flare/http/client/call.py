@@ -7,9 +7,9 @@ from flare.http.client.auth import Auth, ChallengedAuth, Signing
 from flare.http.client.content import Content
 from flare.http.client.fields import (
     CONTENT_FIELDS,
-    CREDENTIAL_FIELDS,
     DefaultFields,
     changed_section,
+    is_credential,
 )
 from flare.http.client.outgoing import Outgoing
 from flare.http.client.redirect import RedirectDecision, same_site
@@ -143,18 +143,20 @@ class Call:
             raise NetworkError(
                 f"redirected to {target.text}, but the streamed body cannot be sent again"
             )
-        unwanted = CONTENT_FIELDS if decision.next_body_dropped else frozenset()
-        if not decision.forward_authorization:
-            unwanted |= CREDENTIAL_FIELDS | {"host"}
+        away = not decision.forward_authorization
+        if away:
             self.auth = self.cookies = None
             self.defaults = self.defaults.without_credentials()
             self.abroad = True
             self.cross_site = self.cross_site or not same_site(self.target.url, target.url)
         if self.headers is not None:
-            headers = self.headers.copy()
-            for name in unwanted:
-                headers.remove(name)
-            self.headers = headers or None
+            kept = [
+                item
+                for item in self.headers._items
+                if not (decision.next_body_dropped and item[0] in CONTENT_FIELDS)
+                and not (away and (item[0] == "host" or is_credential(item[0])))
+            ]
+            self.headers = HeaderMap._from_items(kept) if kept else None
         self.method = decision.next_method
         self.target = target
         self.challenges = 0

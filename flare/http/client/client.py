@@ -346,33 +346,28 @@ class HttpClient:
                 retry = self._retry
             if retry is None:
                 reply = self._sender.follow(call, clock, policy)
-                if stream or self._state.on_response:
-                    return self._response(reply, stream)
-                return reply.buffered()
-            from flare.http.client.retries import Retries
+                response = _streamed(reply) if stream else reply.buffered()
+            else:
+                from flare.http.client.retries import Retries
 
-            retries = Retries(_checked_retry(retry), call, clock, self._closed)
-            return retries.run(
-                lambda attempt: self._sender.follow(attempt, clock, policy),
-                lambda reply: self._response(reply, stream),
-            )
+                retries = Retries(_checked_retry(retry), call, clock, self._closed)
+                response = retries.run(
+                    lambda attempt: self._sender.follow(attempt, clock, policy),
+                    _streamed if stream else Reply.buffered,
+                )
+            if self._state.on_response:
+                self._show(response)
+            return response
         finally:
             if content.source is not None:
                 content.close()
 
-    def _response(self, reply: Reply, stream: bool) -> Response:
-        if stream:
-            reply.lift_total()
-            response: Response = HttpDownload(reply)
-        else:
-            response = reply.buffered()
-        if self._state.on_response:
-            try:
-                self._state.answered(response)
-            except BaseException:
-                response.close()
-                raise
-        return response
+    def _show(self, response: Response) -> None:
+        try:
+            self._state.answered(response)
+        except BaseException:
+            response.close()
+            raise
 
     def _is_home(self, target: Target) -> bool:
         base = self._resolver.base
@@ -583,6 +578,11 @@ class HttpClient:
         active, idle, waiting = self._pool.counts()
         base = f" {self.base_url}" if self.base_url else ""
         return f"<HttpClient{base} active={active} idle={idle} waiting={waiting}>"
+
+
+def _streamed(reply: Reply) -> HttpDownload:
+    reply.lift_total()
+    return HttpDownload(reply)
 
 
 def _as_transport(transport: Any) -> Transport:

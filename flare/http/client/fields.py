@@ -17,14 +17,11 @@ from flare.http.proto.headers import HeaderMap
 
 __all__ = [
     "CONTENT_FIELDS",
-    "CREDENTIAL_FIELDS",
     "DefaultFields",
     "changed_section",
     "check_method",
+    "is_credential",
 ]
-
-CREDENTIAL_FIELDS = frozenset(("authorization", "cookie", "proxy-authorization"))
-"""What the caller says that must not leave its origin."""
 
 CONTENT_FIELDS = frozenset(
     (
@@ -39,11 +36,20 @@ CONTENT_FIELDS = frozenset(
 )
 """What goes when a redirect drops the body."""
 
+_find_credential = re.compile(
+    r"authoriz|authent|(?:^|-)auth(?:-|$)|cookie|token|secret|passw|credential|session|api-?key"
+).search
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
 _COMMON_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _valid_host = re.compile(r"[\x21-\x7e]+").fullmatch
 _MEMO_AUTHORITIES = 256
+
+
+def is_credential(lower: str) -> bool:
+    """Whether a field that a caller gave must not leave its origin: what HTTP itself knows to be a
+    credential, and names that say so, such as ``X-Api-Key``."""
+    return _find_credential(lower) is not None
 
 
 def check_method(method: str, content: Content) -> str:
@@ -95,10 +101,10 @@ class DefaultFields:
 
     def without_credentials(self) -> DefaultFields:
         """The same, less what must not reach another origin."""
-        if not any(item[0] in CREDENTIAL_FIELDS for item in self.items):
+        if not any(is_credential(item[0]) for item in self.items):
             return self
         fewer = DefaultFields.__new__(DefaultFields)
-        fewer.items = tuple(item for item in self.items if item[0] not in CREDENTIAL_FIELDS)
+        fewer.items = tuple(item for item in self.items if not is_credential(item[0]))
         fewer._memo = {}
         return fewer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flare.errors import ValidationError
+from flare.http.client import DigestAuth, HttpClient
 from flare.http.client.auth import Auth, BasicAuth, BearerAuth, as_auth
 from flare.http.proto.headers import HeaderInjectionError, HeaderMap
 
@@ -65,6 +66,11 @@ def test_a_pair_and_a_function_are_auth_too():
     assert auth is not None
     assert applied(auth)["x-key"] == "k"
     assert as_auth(None) is None
+
+
+def test_any_auth_may_be_the_first_argument_of_a_client():
+    for auth in (BasicAuth("a", "b"), BearerAuth("t"), DigestAuth("a", "b"), ("a", "b"), print):
+        HttpClient(auth).close()
 
 
 @pytest.mark.parametrize("bad", ["user:pass", 3, ("a", "b", "c"), object()])

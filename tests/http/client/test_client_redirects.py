@@ -8,7 +8,15 @@ import pytest
 from scripted import Drip, ScriptedServer, Whole, answers, response
 
 from flare.errors import NetworkError
-from flare.http.client import BearerAuth, CallTimeout, HttpClient, RedirectPolicy
+from flare.http import Request, RetryPolicy
+from flare.http.client import (
+    BearerAuth,
+    CallTimeout,
+    DigestAuth,
+    HttpClient,
+    RedirectPolicy,
+    get,
+)
 from flare.http.errors import CrossOriginRedirect, TooManyRedirects
 from flare.http.proto.url import UrlParseError
 
@@ -60,7 +68,10 @@ def test_method_and_body_after_a_redirect(status, method, after):
 
 
 @pytest.mark.parametrize("where", ["port", "name"])
-@pytest.mark.parametrize("how", ["auth", "header", "call auth", "userinfo", "client header"])
+@pytest.mark.parametrize(
+    "how",
+    ["auth", "header", "call auth", "userinfo", "client header", "own header", "own client's"],
+)
 def test_credentials_do_not_follow_to_another_origin_nor_come_back(how, where):
     with ScriptedServer([]) as first, ScriptedServer([]) as second:
         there = second.base if where == "port" else f"http://localhost:{first.port}"
@@ -75,6 +86,8 @@ def test_credentials_do_not_follow_to_another_origin_nor_come_back(how, where):
                                         "Cookie": "a=secret"}}),
             "call auth": ({}, {"auth": BearerAuth("secret")}),
             "userinfo": ({}, {}),
+            "own header": ({}, {"headers": {"X-Api-Key": "secret", "X-Auth-Token": "secret"}}),
+            "own client's": ({"headers": {"X-API-KEY": "secret", "Session-Id": "secret"}}, {}),
             "client header": ({"headers": {"Cookie": "a=secret", "Authorization": "secret"}}, {}),
         }[how]  # fmt: skip
         userinfo = "secret:secret@" if how == "userinfo" else ""
@@ -86,6 +99,43 @@ def test_credentials_do_not_follow_to_another_origin_nor_come_back(how, where):
         assert {raw.split(b" ")[1]: secret in raw for raw in seen} == {
             b"/": True, b"/stay": True, b"/away": False, b"/back": False,
         }  # fmt: skip
+
+
+def test_other_headers_of_the_caller_go_along():
+    with ScriptedServer([answers(OK)]) as other, ScriptedServer([]) as server:
+        server.scripts.append(answers(to(other.base)))
+        headers = {"X-Author": "1", "Idempotency-Key": "2", "Accept-Language": "en"}
+        with HttpClient() as client:
+            client.get(server.base, headers=headers)
+        for name, value in headers.items():
+            assert f"{name}: {value}\r\n".encode() in bytes(other.seen[0])
+
+
+CALLS = {
+    "get": lambda client, url: client.get(url, follow_redirects=False),
+    "post": lambda client, url: client.post(url, b"x", follow_redirects=False),
+    "request": lambda client, url: client.request("PUT", url, b"x", follow_redirects=False),
+    "send": lambda client, url: client.send(Request("GET", url), follow_redirects=False),
+    "chunked": lambda client, url: client.send_chunked(
+        "POST", url, iter([b"x"]), follow_redirects=False
+    ),
+    "streaming": lambda client, url: client.get_streaming(url, follow_redirects=False),
+    "retried": lambda client, url: client.get(url, retry=RetryPolicy(3), follow_redirects=False),
+    "digest": lambda client, url: client.get(
+        url, auth=DigestAuth("u", "p"), follow_redirects=False
+    ),
+    "one call": lambda client, url: get(url, follow_redirects=False),
+}
+
+
+@pytest.mark.parametrize("how", CALLS)
+def test_a_redirect_is_the_answer_on_every_way_in(how):
+    with ScriptedServer([answers(to("/elsewhere"))]) as server, HttpClient() as client:
+        with CALLS[how](client, f"{server.base}/") as got:
+            assert (got.status, got.history) == (302, [])
+            got.body
+        assert b"elsewhere" not in b"".join(bytes(raw) for raw in server.seen)
+        assert server.connections == 1
 
 
 def test_user_name_and_password_in_a_location_are_not_used():
