@@ -81,6 +81,7 @@ class RequestHead:
         "scheme",
         "target",
     )
+    version = "HTTP/2"
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from flare.http.proto.hpack_fields import HpackHeader
 from flare.http2.config import Http2Config
 from flare.http2.errors import Http2Error, Http2ErrorCode
 from flare.http2.messages import CONNECTION_FIELDS, FieldSource, outgoing_fields
+from flare.http2.outbox import Fields
 from flare.http2.state import Connection
 from flare.http2.stream import Stream
 
@@ -139,6 +140,16 @@ class Http2Connection:
         return self._conn.outbox.queued_bytes
 
     @property
+    def encoded_bytes(self) -> int:
+        """Bytes of frames that wait for ``drain`` alone."""
+        return len(self._conn.outbox)
+
+    def queued_on(self, sid: int) -> int:
+        """Body bytes of one stream that wait for the peer's windows."""
+        stream = self._conn.streams.get(sid)
+        return 0 if stream is None else stream.outgoing_bytes
+
+    @property
     def active_streams(self) -> int:
         """Streams that are open."""
         return self._conn.active
@@ -250,11 +261,21 @@ class Http2Connection:
         else:
             fields.append(("content-length", str(len(body))))
         trailers = getattr(resp, "trailers", None)
-        behind = outgoing_fields(trailers) if trailers else None
+        self._send(stream, fields, body, outgoing_fields(trailers) if trailers else ())
+
+    def send_response(
+        self, sid: int, fields: Fields, body: BytesLike = b"", trailers: Fields = ()
+    ) -> None:
+        """Answer with *fields*, ``:status`` first, as they are: lower-case names, sound values."""
+        if (stream := self._answerable(sid)) is not None:
+            self._send(stream, fields, body, trailers)
+
+    def _send(self, stream: Stream, fields: Fields, body: BytesLike, trailers: Fields) -> None:
         stream.taken = False
-        self._conn.send_headers(stream, fields, not len(body) and not behind)
-        if len(body) or behind:
-            self._conn.send_body(stream, body, True, behind)
+        whole = not (len(body) or trailers)
+        self._conn.send_headers(stream, fields, whole)
+        if not whole:
+            self._conn.send_body(stream, body, True, trailers)
 
     def send_informational(self, sid: int, status: int, headers: FieldSource = ()) -> None:
         """An interim response, 100 or 102 to 199; any number before the final one."""
@@ -276,6 +297,14 @@ class Http2Connection:
         if whole:
             stream.taken = False
         self._conn.send_headers(stream, fields, whole)
+
+    def begin_response(self, sid: int, fields: Fields) -> bool:
+        """The head of a response whose body follows, as for ``send_response``; whether anybody
+        waits for it."""
+        if (stream := self._answerable(sid)) is None:
+            return False
+        self._conn.send_headers(stream, fields, False)
+        return True
 
     def queue_stream_data(self, sid: int, data: BytesLike) -> int:
         """Queue body bytes; how many of them there was room for.
@@ -322,6 +351,14 @@ class Http2Connection:
     def abandon(self, sid: int) -> None:
         """Nobody works on this stream any more. One that is still open gets INTERNAL_ERROR."""
         self.reset_stream(sid, Http2ErrorCode.INTERNAL_ERROR)
+
+    def retain(self, sid: int) -> None:
+        """Work on this stream goes on though it is answered: count it until ``release``."""
+        self._conn.lingering.add(sid)
+
+    def release(self, sid: int) -> None:
+        """Nobody works any more on a stream that was reset, or retained."""
+        self._conn.lingering.discard(sid)
 
     def _head(
         self, resp: Any, extra: FieldSource, dropped: frozenset[str]

@@ -14,7 +14,7 @@ from flare.http2.config import DEFAULT_WINDOW, SettingId
 from flare.http2.errors import Http2Error, Http2ErrorCode
 from flare.http2.frame import H2_DEFAULT_FRAME_SIZE, H2_MAX_FRAME_SIZE, MAX_WINDOW
 
-__all__ = ["Settings", "parse_settings"]
+__all__ = ["Settings", "are_valid_settings", "parse_settings"]
 
 _setting = struct.Struct(">HI")
 
@@ -76,6 +76,15 @@ def parse_settings(
                 connect = value
         pairs.append((number, value))
     return pairs
+
+
+def are_valid_settings(payload: bytes, max_entries: int) -> bool:
+    """Whether a client may announce *payload*, as in ``HTTP2-Settings``."""
+    try:
+        parse_settings(payload, Settings(), max_entries=max_entries, from_server=False)
+    except Http2Error:
+        return False
+    return True
 
 
 def _bad(name: str, value: int) -> Http2Error:

@@ -10,6 +10,7 @@ from flare.errors import ValidationError
 from flare.http.forwarded import Forwarding
 from flare.http.proto.h1_leniency import H1LeniencyConfig
 from flare.http.proto.heads import H1Limits
+from flare.http2 import Http2Config
 
 __all__ = ["ServerConfig"]
 
@@ -69,6 +70,16 @@ class ServerConfig:
     """Requests that may wait for such a thread; past it 503 with ``Retry-After``."""
     h1_leniency: H1LeniencyConfig = field(default_factory=H1LeniencyConfig.strict)
     """Which bent HTTP/1.1 is read all the same; none."""
+    http2: bool = True
+    """Speak HTTP/2 with clients that begin with its preface, or agree on it by ALPN."""
+    h2c_upgrade: bool = True
+    """Go on in HTTP/2 where a request over plain TCP asks for it (``Upgrade: h2c``). Never for one
+    that came through a proxy, by ``trusted_proxies`` or by a ``Via``, ``Forwarded`` or
+    ``X-Forwarded-*`` field: its later requests would pass the proxy unseen. Switch it off behind
+    a proxy that adds none of these and passes ``Upgrade`` on."""
+    h2_config: Http2Config | None = None
+    """The limits of an HTTP/2 connection; ``None``: ``Http2Config``'s own, with those that are
+    here as well, see ``http2_config``."""
     max_connections: int = 0
     """Open connections a worker; at that number the next ones wait in the kernel. 0: no limit."""
     access_log: bool = False
@@ -130,6 +141,7 @@ class ServerConfig:
             raise ValidationError(
                 "dispatch", f"must be 'auto', 'inline' or 'pool', got {self.dispatch!r}"
             )
+        self.http2_config().validate()
         forwarding = Forwarding(self.trusted_proxies, self.forwarded_headers)
         if self.proxy_protocol and not forwarding.trusted:
             raise ValidationError("proxy_protocol", "nobody is in trusted_proxies")
@@ -159,4 +171,16 @@ class ServerConfig:
             max_uri_length=self.max_uri_length,
             max_body_size=self.max_body_size,
             h1_leniency=leniency if leniency.any_enabled() else H1Limits().h1_leniency,
+        )
+
+    def http2_config(self) -> Http2Config:
+        """The limits of an HTTP/2 connection: ``h2_config``, or those that follow from the rest."""
+        if self.h2_config is not None:
+            return self.h2_config
+        return Http2Config(
+            # Each field counts 32 bytes more there (RFC 9113 section 6.5.2).
+            max_header_list_size=self.max_header_size + self.max_uri_length,
+            max_body_size=self.max_body_size,
+            header_timeout_ms=self.header_timeout_ms,
+            write_timeout_ms=self.write_timeout_ms,
         )

@@ -11,13 +11,13 @@ peer that does not take its answers cannot hand in more questions.
 from __future__ import annotations
 
 import socket
-import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from flare.http.cancel import CancelReason
 from flare.http.response import Response
 from flare.http.server.dispatch import PENDING, REFUSED
-from flare.http.server.logs import log_access, log_connection_error, log_late_handler
+from flare.http.server.logs import log_access, log_late_handler
+from flare.http.server.socket_connection import NEVER_MS, SocketConnection
 from flare.http.server.wire import (
     ABORTED,
     BODY,
@@ -25,87 +25,55 @@ from flare.http.server.wire import (
     DONE,
     HEAD,
     IDLE,
+    SWITCH,
     BodyWriter,
     Exchange,
     Wire,
 )
 from flare.net import SocketAddr
-from flare.runtime.reactor import EVENT_WRITABLE, INTEREST_READ, INTEREST_WRITE
+from flare.runtime.reactor import EVENT_WRITABLE, INTEREST_READ
 
 if TYPE_CHECKING:
+    from flare.http.server.lease import Task
     from flare.http.server.worker import Worker
 
-__all__ = ["NEVER_MS", "Connection"]
-
-NEVER_MS: Final = 2**62
+__all__ = ["Connection", "busy_response", "late_response"]
 
 # A connection with more to do gives the others a turn after this many requests, or pieces.
 _TURN = 16
 _BODY_READ_BYTES = 64 * 1024
 _BODY_READS = 8
 _MAX_UNFLUSHED = 64 * 1024
-_MAX_BUFFERS = 64  # of one gathered write; IOV_MAX is 1024, the stack is cheaper with fewer
-_LINGER_MS = 1000
 _FRESH_MS = 250  # what a connection without a request yet gets at the start of a drain
 _LEAVE_MS = 1000  # what one gets for its last request when its worker leaves
-_LINGER_BYTES = 64 * 1024
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Connection:
-    """A connection and what it waits for. Belongs to its worker's loop."""
+class Connection(SocketConnection):
+    """A connection with one exchange at a time. Belongs to its worker's loop."""
 
     __slots__ = (
         "_answered",
-        "_armed_at",
         "_asked_at",
         "_began",
         "_body_began",
-        "_discarded",
-        "_eof",
         "_exchange",
-        "_lingering",
-        "_queued",
         "_read_bytes",
         "_stream",
         "_task",
         "_task_deadline",
-        "_timer",
-        "_worker",
-        "_writing",
-        "deadline",
-        "open",
-        "peer",
-        "plain",
-        "sock",
-        "token",
         "wire",
     )
 
     def __init__(
         self, worker: Worker, sock: socket.socket, token: int, wire: Wire, peer: SocketAddr
     ) -> None:
-        self._worker = worker
-        self.sock = sock
-        self.token = token
+        super().__init__(worker, sock, token, peer)
         self.wire = wire
-        self.peer = peer
-        self.open = True
-        self.plain = False
-        """Whether it waits between two requests and nothing is pending: see ``lane.py``."""
-        self.deadline = NEVER_MS
-        self._armed_at = NEVER_MS
-        self._timer = 0
         self._began = 0
         self._body_began = 0
         self._read_bytes = worker.config.read_buffer_size
-        self._eof = False
         self._answered = 0
         self._asked_at = 0
-        self._writing = False
-        self._lingering = False
-        self._queued = False
-        self._discarded = 0
         self._stream: BodyWriter | None = None
         self._task: Exchange | BodyWriter | None = None
         self._task_deadline = NEVER_MS
@@ -134,6 +102,16 @@ class Connection:
         self.wire = wire
         self.peer = peer
         self._began = 0
+
+    def restart(self, wire: Wire, data: bytes) -> None:
+        """Go on with *wire* on bytes that were read already."""
+        self.wire = wire
+        if self._eof:
+            wire.receive(data)
+            wire.receive_eof()
+            self.advance()
+        else:
+            self._serve(wire.take(data))
 
     def on_readable(self) -> None:
         """Read, and answer what is complete."""
@@ -187,7 +165,7 @@ class Connection:
                 self.await_task(exchange)
                 return
             if result is REFUSED:
-                result = _busy()
+                result = busy_response()
             if not self._answer(exchange, result):
                 return
             turn -= 1
@@ -252,6 +230,8 @@ class Connection:
         phase = wire.phase
         if phase == DONE:
             self._finish()
+        elif phase == SWITCH:
+            self._worker.switch(self)
         elif more:
             self.set_deadline(NEVER_MS)
         elif self._eof:
@@ -293,9 +273,10 @@ class Connection:
 
     # -- calls that run on another thread ------------------------------------------------
 
-    def await_task(self, task: Exchange | BodyWriter) -> None:
+    def await_task(self, task: Task) -> None:
         """Wait for the outcome of *task*. Meanwhile nothing is read, and only the peer's leaving
         is noticed."""
+        assert isinstance(task, Exchange | BodyWriter)
         self.plain = False
         self._task = task
         if isinstance(task, Exchange):
@@ -321,8 +302,9 @@ class Connection:
             deadline = min(deadline, (self._asked_at or now) + config.request_timeout_ms)
         return deadline
 
-    def on_result(self, task: Exchange | BodyWriter, result: object) -> None:
+    def on_result(self, task: Task, result: object) -> None:
         """*task* is over."""
+        assert isinstance(task, Exchange | BodyWriter)
         if task.abandoned:
             task.dispose(result)
             return
@@ -343,7 +325,7 @@ class Connection:
         exchange.abandoned = True
         log_late_handler(exchange.request, self._worker.config.handler_timeout_ms)
         self._end_task()
-        if self._answer(exchange, _too_late()):
+        if self._answer(exchange, late_response()):
             self.advance()
 
     def _end_task(self) -> None:
@@ -358,31 +340,8 @@ class Connection:
     def _flush(self) -> bool:
         """Send what is in ``out``; whether all of it went. What did not waits for the socket."""
         wire = self.wire
-        out = wire.out
-        try:
-            while out:
-                if len(out) == 1:
-                    sent = self.sock.send(out[0])
-                else:
-                    sent = self.sock.sendmsg(out[:_MAX_BUFFERS])
-                wire.out_bytes -= sent
-                self._worker.tally.bytes_out += sent
-                gone = 0
-                for piece in out:
-                    if sent < len(piece):
-                        break
-                    sent -= len(piece)
-                    gone += 1
-                del out[:gone]
-                if sent:
-                    out[0] = memoryview(out[0])[sent:]
-                if self._writing:
-                    self._set_write_deadline()
-        except (BlockingIOError, InterruptedError):
-            self._want_write()
-            return False
-        except OSError:
-            self.close(CancelReason.PEER_CLOSED)
+        wire.out_bytes -= self._send(wire.out)
+        if wire.out:
             return False
         if self._writing and (self._stream is None or self._task is not None):
             self._writing = False
@@ -397,12 +356,6 @@ class Connection:
         else:
             self.set_deadline(self._task_deadline)
             reactor.arm_oneshot_hup(self.sock, self.token)
-
-    def _want_write(self) -> None:
-        if not self._writing:
-            self._writing = True
-            self._worker.reactor.modify(self.sock, INTEREST_WRITE)
-            self._set_write_deadline()
 
     def _set_write_deadline(self) -> None:
         budget = self._worker.config.write_timeout_ms
@@ -455,43 +408,18 @@ class Connection:
 
     # -- deadlines ----------------------------------------------------------------------
 
-    def set_deadline(self, at_ms: int) -> None:
-        """Be called back at *at_ms*. A later deadline than the armed one costs nothing: the
-        timer finds out when it fires."""
-        self.deadline = at_ms
-        if at_ms < self._armed_at:
-            wheel = self._worker.wheel
-            if self._timer:
-                wheel.cancel(self._timer)
-            self._timer = wheel.schedule(at_ms - wheel.now_ms(), self.token)
-            self._armed_at = at_ms
-
-    def on_timer(self) -> None:
-        """The armed timer fired: act, or arm it again for what is left."""
-        self._timer = 0
-        self._armed_at = NEVER_MS
-        if self.deadline > self._worker.now_ms:
-            if self.deadline != NEVER_MS:
-                self.set_deadline(self.deadline)
-            return
+    def _expire(self) -> None:
         task = self._task
         if isinstance(task, Exchange) and self._task_deadline <= self._worker.now_ms:
             self._give_up_on(task)
             return
         if self._writing:
-            # Reset it: the kernel would keep what the peer does not take for minutes.
             self._forget_unsent()
         if self._lingering or self._writing or self.wire.phase == IDLE:
             self.close(CancelReason.TIMEOUT)
             return
         self.wire.expire()
         self._settle(more=False)
-
-    def _forget_unsent(self) -> None:
-        try:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        except OSError:
-            pass
 
     # -- the end ------------------------------------------------------------------------
 
@@ -519,74 +447,26 @@ class Connection:
                     self.close(CancelReason.SHUTDOWN)
 
     def _finish(self) -> None:
-        """All is sent. Close, or wait a little for the peer to stop sending.
-
-        To close with input unread makes the kernel send a reset, and that may overtake the
-        answer: the peer then sees the reset instead of the reason. So: half-close, and discard
-        what comes, bounded in time and in bytes.
-        """
+        """All is sent: the end."""
         if self.wire.refused:
             self._worker.tally.count_error(self.wire.refused)
         if self._eof or not self.wire.linger:
             self.close()
-            return
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.close()
-            return
-        self._lingering = True
-        self.set_deadline(self._worker.now_ms + _LINGER_MS)
-        self._discard()
+        else:
+            self._linger()
 
-    def _discard(self) -> None:
-        try:
-            while self._discarded < _LINGER_BYTES:
-                data = self.sock.recv(_BODY_READ_BYTES)
-                if not data:
-                    break
-                self._worker.tally.bytes_in += len(data)
-                self._discarded += len(data)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            pass
-        self.close()
-
-    def close(self, reason: int = CancelReason.NONE) -> None:
-        """Let go of everything, at once. Idempotent."""
-        if not self.open:
-            return
-        self.open = False
-        worker = self._worker
-        if self._timer:
-            worker.wheel.cancel(self._timer)
-            self._timer = 0
+    def _release(self, reason: int) -> None:
         stream, self._stream = self._stream, None
         task, self._task = self._task, None
         if task is not None:
             # It has what it works on to itself; what it returns is disposed of then.
             task.abandoned = True
             task.cancel(reason or CancelReason.SHUTDOWN)
-        try:
-            worker.reactor.unregister(self.sock)
-        finally:
-            self.sock.close()
-            worker.forget(self)
-            if stream is not None:
-                if stream is not task:
-                    stream.close(reason)
-                if self._exchange is not None and worker.access_log:
-                    self._log_access(self._exchange, stream.sent)
-
-    def cut_off(self) -> None:
-        """The server ends."""
-        self.close(CancelReason.SHUTDOWN)
-
-    def fail(self, error: Exception) -> None:
-        """Something went wrong that should not have: let go of this connection alone."""
-        log_connection_error(self.peer, error)
-        self.close()
+        if stream is not None:
+            if stream is not task:
+                stream.close(reason)
+            if self._exchange is not None and self._worker.access_log:
+                self._log_access(self._exchange, stream.sent)
 
     def resume(self) -> None:
         """Another turn, for requests that were read already."""
@@ -607,7 +487,7 @@ class Connection:
         )
 
 
-def _busy() -> Response:
+def busy_response() -> Response:
     """Too many requests wait for a handler thread."""
     response = Response(503, body="Service Unavailable")
     response.headers.set("Retry-After", "1")
@@ -615,7 +495,7 @@ def _busy() -> Response:
     return response
 
 
-def _too_late() -> Response:
+def late_response() -> Response:
     """The handler did not return in time."""
     response = Response(503, body="Service Unavailable")
     response.headers.set("Content-Type", "text/plain")

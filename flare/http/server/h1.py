@@ -24,10 +24,12 @@ from flare.http._respond import (
 )
 from flare.http.body import Body, close_source
 from flare.http.cancel import CancelCell, CancelReason
+from flare.http.forwarded import ProxyPeer
 from flare.http.proto.chunked import encode_chunk, encode_last_chunk
 from flare.http.proto.decoder import EndOfMessage
 from flare.http.proto.errors import HttpParseError
 from flare.http.proto.framing import NO_BODY
+from flare.http.proto.h2c_upgrade import decode_http2_settings, detect_h2c_upgrade
 from flare.http.proto.headers import HeaderMap
 from flare.http.proto.heads import RequestHead
 from flare.http.request import Request
@@ -42,16 +44,21 @@ from flare.http.server.wire import (
     DONE,
     HEAD,
     IDLE,
+    SWITCH,
     BodyAborted,
     BodyWriter,
     Exchange,
+    Switch,
 )
+from flare.http2.settings import are_valid_settings
 from flare.net import SocketAddr
 
 __all__ = ["H1Wire"]
 
 # Up to here one copy of the body is cheaper than a gathered write.
 _JOINED_BYTES = 8 * 1024
+
+_FORWARDED = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-proto"})
 
 
 class H1Wire(RefusingWire):
@@ -105,7 +112,8 @@ class H1Wire(RefusingWire):
                 head = event
                 if head.framing.kind == NO_BODY:
                     decoder.next_event()
-                    return self._exchange(head, b"")
+                    exchange = self._exchange(head, b"")
+                    return exchange if not head.fields.upgrade else self._upgraded(exchange)
                 self._begin_body(head)
             return self._read_body(head)
         except HttpParseError as error:
@@ -128,9 +136,10 @@ class H1Wire(RefusingWire):
             if isinstance(event, EndOfMessage):
                 body, self._body, self._head = bytes(self._body), b"", None
                 trailers = event.trailers.items
-                return self._exchange(
+                exchange = self._exchange(
                     head, body, HeaderMap._from_items(list(trailers)) if trailers else None
                 )
+                return exchange if not head.fields.upgrade else self._upgraded(exchange)
             assert isinstance(event, bytes)
             if not self._body:
                 self._body = event
@@ -145,6 +154,26 @@ class H1Wire(RefusingWire):
         self.phase = BUSY
         expose_errors = self._shared.config.expose_error_messages
         return Exchange(Request._from_head(head, body, self._peer, expose_errors, trailers), head)
+
+    def _upgraded(self, exchange: Exchange) -> Exchange | None:
+        """*exchange*, unless its request is one to go on from in HTTP/2 (RFC 7540 section 3.2)."""
+        config, request = self._shared.config, exchange.request
+        if not (config.http2 and config.h2c_upgrade) or self._last:
+            return exchange
+        # Through a proxy that passes the upgrade on unseen, the rest would be a tunnel past it.
+        if isinstance(self._peer, ProxyPeer) or any(
+            name in _FORWARDED for name, _, _ in exchange.head.fields.items
+        ):
+            return exchange
+        if not detect_h2c_upgrade(request.headers):
+            return exchange
+        settings = decode_http2_settings(request.headers)
+        max_entries = config.http2_config().max_settings_entries
+        if settings is None or not are_valid_settings(settings, max_entries):
+            return exchange
+        self.switch = Switch(True, self._decoder.take_rest(), request, settings)
+        self.phase = SWITCH
+        return None
 
     def respond(self, exchange: Exchange, result: object) -> H1BodyWriter | None:
         request, head = exchange.request, exchange.head

@@ -9,7 +9,7 @@ from flare.http.proto.errors import HttpParseError
 from flare.http.proto.heads import RequestHead
 from flare.http.server.h1_shared import H1Shared
 from flare.http.server.logs import error_log, escape
-from flare.http.server.wire import DONE, HEAD, IDLE
+from flare.http.server.wire import DONE, HEAD, IDLE, Switch
 from flare.net import SocketAddr
 
 __all__ = ["CONTINUE", "RefusingWire"]
@@ -37,6 +37,7 @@ class RefusingWire:
         "sent",
         "served",
         "status",
+        "switch",
     )
 
     def __init__(self, shared: H1Shared, peer: SocketAddr) -> None:
@@ -55,6 +56,7 @@ class RefusingWire:
         self.sent = 0
         self.served = 0
         self.refused = 0
+        self.switch: Switch | None = None
 
     def receive_eof(self) -> None:
         self._decoder.receive_eof()

@@ -38,9 +38,19 @@ class H1Shared:
     response. *make_plan* finds out who answers.
     """
 
-    __slots__ = ("_make_plan", "config", "date", "date_line", "keep_alive_end", "known", "limits")
+    __slots__ = (
+        "_make_plan",
+        "config",
+        "date",
+        "date_line",
+        "date_value",
+        "keep_alive_end",
+        "known",
+        "limits",
+    )
 
     date_line: bytes
+    date_value: str
     keep_alive_end: bytes
 
     def __init__(
@@ -60,11 +70,15 @@ class H1Shared:
         """Look at the clock."""
         self.date.refresh()
         self.date_line = self.date.header_line
+        self.date_value = self.date.current_string()
         self.keep_alive_end = self.date_line + KEEP_ALIVE
 
     def remember(self, read: bytes, head: RequestHead) -> None:
-        """Know *read* again, unless it may hold a secret."""
-        if not head.fields.secret and "?" not in head.target and len(read) <= _MEMO_READ_BYTES:
+        """Know *read* again, unless it may hold a secret, or has to be looked at each time."""
+        fields = head.fields
+        if fields.secret or fields.upgrade or "?" in head.target:
+            return
+        if len(read) <= _MEMO_READ_BYTES:
             if len(self.known) >= _MEMO_READS:
                 self.known.clear()
             self.known[read] = self._make_plan(head)

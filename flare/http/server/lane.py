@@ -13,7 +13,7 @@ pending on either side.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flare.http._respond import KNOWN_LENGTHS, LONGEST_KNOWN, STARTS
 from flare.http.cancel import CancelReason
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["make_lane"]
 
 
-def make_lane(worker: Worker) -> Callable[[Connection], None]:
-    """The lane of *worker*: called by its leader for a plain connection that is readable."""
+def make_lane(worker: Worker) -> Callable[[Any], None]:
+    """The lane of *worker*: called by its leader for a plain ``Connection`` that is readable."""
     config, h1, lease, dispatch = worker.config, worker.h1, worker.lease, worker.dispatch
     read_bytes, expose_errors = config.read_buffer_size, config.expose_error_messages
     known, enter, leave = h1.known.get, lease.enter, lease.leave

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from flare.http.server.connection import Connection
     from flare.http.server.dispatch import Fate
+    from flare.http.server.socket_connection import SocketConnection
 
 __all__ = ["IN_LANE", "JOINED_LANE", "NO_LANE", "Lease", "Overtaken", "Task"]
 
@@ -25,7 +25,7 @@ JOINED_LANE = 2  # it was running already
 class Task(Protocol):
     """A piece of user code to call: a handler with its request, or a body's next chunk."""
 
-    connection: Connection
+    connection: SocketConnection
     fate: Fate
     abandoned: bool
     """Set by the leader once nobody waits for the result any more."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flare.http.proxy_protocol import ProxyParseError, parse_proxy_protocol
 from flare.http.server.logs import error_log
-from flare.http.server.wire import DONE, HEAD, IDLE, BodyWriter, Exchange, Wire
+from flare.http.server.wire import DONE, HEAD, IDLE, BodyWriter, Exchange, Switch, Wire
 from flare.net import SocketAddr
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class ProxyWire:
         self._make_wire = make_wire
         self._received = b""
         self._draining = False
+        self.switch: Switch | None = None
         self.phase = IDLE
         self.clean = False
         self.out: list[bytes | memoryview] = []

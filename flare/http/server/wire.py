@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from flare.http.body import close_source
 from flare.http.cancel import CancelCell
@@ -21,8 +21,8 @@ from flare.http.server.logs import log_handler_error
 if TYPE_CHECKING:
     from flare.http.proto.heads import RequestHead
     from flare.http.request import Request
-    from flare.http.server.connection import Connection
     from flare.http.server.dispatch import Fate
+    from flare.http.server.socket_connection import SocketConnection
 
 __all__ = [
     "BODY",
@@ -30,10 +30,12 @@ __all__ = [
     "DONE",
     "HEAD",
     "IDLE",
+    "SWITCH",
     "ABORTED",
     "BodyAborted",
     "BodyWriter",
     "Exchange",
+    "Switch",
     "Wire",
 ]
 
@@ -43,6 +45,20 @@ HEAD = 1  # the rest of a head
 BODY = 2  # the rest of a body
 BUSY = 3  # the response
 DONE = 4  # nothing: the connection ends when ``out`` is flushed
+SWITCH = 5  # nothing: another protocol goes on when ``out`` is flushed
+
+
+class Switch(NamedTuple):
+    """How a connection goes on whose wire has found that another one is spoken.
+
+    ``data`` was read already and belongs to it. HTTP/1.1 where ``h2`` is false. An upgrade has a
+    ``request``, whole, and the ``settings`` of its ``HTTP2-Settings``.
+    """
+
+    h2: bool
+    data: bytes
+    request: Request | None = None
+    settings: bytes = b""
 
 
 class Exchange:
@@ -60,7 +76,7 @@ class Exchange:
         "started_ns",
     )
 
-    connection: Connection
+    connection: SocketConnection
     fate: Fate
     function: Callable[[Request], object]
 
@@ -121,7 +137,7 @@ class BodyWriter(ABC):
 
     __slots__ = ("abandoned", "connection", "fate", "lane")
 
-    connection: Connection
+    connection: SocketConnection
     fate: Fate
     sent: int
 
@@ -172,6 +188,8 @@ class Wire(Protocol):
     """The status of the request that was refused without an exchange, the last one; else 0."""
     linger: bool
     """Whether the peer may still be sending when the connection ends."""
+    switch: Switch | None
+    """Set with ``phase`` SWITCH."""
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer."""

@@ -23,16 +23,19 @@ from flare.http.request import Request
 from flare.http.response import Response
 from flare.http.server.backend import new_listener, new_reactor
 from flare.http.server.config import ServerConfig
-from flare.http.server.connection import NEVER_MS, Connection
+from flare.http.server.connection import Connection
 from flare.http.server.dispatch import Dispatch
 from flare.http.server.h1 import H1Wire
 from flare.http.server.h1_shared import H1Shared
+from flare.http.server.h2_connection import H2Connection
 from flare.http.server.kinds import Static
 from flare.http.server.lane import make_lane
 from flare.http.server.lease import Lease, Overtaken, Task
 from flare.http.server.listeners import Place, refuse_newcomers
 from flare.http.server.logs import error_log
+from flare.http.server.preface_wire import PrefaceWire
 from flare.http.server.proxy_wire import ProxyWire
+from flare.http.server.socket_connection import NEVER_MS, SocketConnection
 from flare.http.server.static_wire import StaticAnswers, StaticWire
 from flare.http.server.stats import Counts, Tally
 from flare.http.server.threads import Outcome, Threads
@@ -88,7 +91,7 @@ class Worker:
         self.tally = Tally()
         self.reactor = new_reactor(config)
         self.wheel = TimerWheel(self.now_ms)
-        self.ready: deque[Connection] = deque()
+        self.ready: deque[SocketConnection] = deque()
         self._static = StaticAnswers(handler.response) if isinstance(handler, Static) else None
         self.lease = Lease()
         self.threads = Threads(name, self._lead, self.deliver)
@@ -100,11 +103,12 @@ class Worker:
         self._batch: deque[tuple[int, int]] = deque()
         self._done: deque[Outcome] = deque()
         self._fired: deque[int] = deque()
-        self._to_visit: deque[Connection] = deque()
+        self._to_visit: deque[SocketConnection] = deque()
         self._forwarding = config.forwarding()
         self.h1 = H1Shared(config, self.dispatch.plan)
+        self.h2_config = config.http2_config()
         self._date_due_ms = 0
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, SocketConnection] = {}
         self._listeners: dict[int, socket.socket] = {}
         self._shared: set[int] = set()  # the tokens of those where others listen, too
         self._own = own
@@ -298,7 +302,7 @@ class Worker:
         self._guard(task.connection, task.connection.on_result, task, outcome.result)
 
     @staticmethod
-    def _guard(connection: Connection, step: Callable[..., None], *arguments: Any) -> None:
+    def _guard(connection: SocketConnection, step: Callable[..., None], *arguments: Any) -> None:
         """Whatever goes wrong with one connection, the others go on."""
         try:
             step(*arguments)
@@ -458,9 +462,27 @@ class Worker:
         return self._new_wire(peer)
 
     def _new_wire(self, peer: SocketAddr) -> Wire:
+        return PrefaceWire() if self.config.http2 else self._h1_wire(peer)
+
+    def _h1_wire(self, peer: SocketAddr) -> Wire:
         if self._static is not None:
             return StaticWire(self.h1, peer, self._static)
         return H1Wire(self.h1, peer)
+
+    def switch(self, connection: Connection) -> None:
+        """*connection*, between two requests, goes on with what its wire has found."""
+        switch, peer = connection.wire.switch, connection.peer
+        assert switch is not None
+        if not switch.h2:
+            wire = self._h1_wire(peer)
+            if self.draining:
+                wire.drain()
+            connection.restart(wire, switch.data)
+            return
+        successor = H2Connection(self, connection.sock, connection.token, peer)
+        successor.succeed(connection)
+        self._connections[connection.token] = successor
+        self._guard(successor, successor.begin, switch)
 
     def _new_token(self) -> int:
         # Never a descriptor, and never one used before: an event of a connection that is gone
@@ -468,7 +490,7 @@ class Worker:
         self._last_token += 1
         return self._last_token
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: SocketConnection) -> None:
         """*connection* has closed."""
         del self._connections[connection.token]
         limit = self.config.max_connections

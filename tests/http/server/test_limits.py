@@ -98,7 +98,7 @@ REFUSED = [
     (CHUNKED + b"1;a=\n\r\na\r\n0\r\n\r\n", 400),
     (FIRST + b"Expect: 200-maybe\r\n\r\n", 417),
     (FIRST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
-    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    (b"PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n", 505),
     (b"GET / HTTP/3.0\r\nHost: h\r\n\r\n", 505),
 ]
 

@@ -1,0 +1,607 @@
+"""One HTTP/2 connection of a server: many requests at a time, answered in any order.
+
+The codec (``flare.http2``) keeps the protocol; here its bytes are read and written, whole requests
+are dispatched one by one under the lease, and streamed bodies are pulled. All of it happens on
+the thread that leads the worker, so the connection's bytes have one owner, and header blocks are
+encoded in the order they are sent. What a thread that lost its lease has in hand comes back by
+``on_result``.
+
+While handlers run elsewhere the connection goes on reading. What bounds it: streams that are open
+or whose handler still runs, bytes of request bodies that wait (the peer's windows open no further),
+and answers that the peer does not take, past which no more requests are begun or read.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from flare.http._respond import has_no_content, response_problem, wants_close
+from flare.http.cancel import CancelReason
+from flare.http.request import Request
+from flare.http.response import Response
+from flare.http.server.connection import busy_response, late_response
+from flare.http.server.dispatch import PENDING, REFUSED
+from flare.http.server.failures import error_response
+from flare.http.server.h1 import _close_logged, _close_unsent, _length
+from flare.http.server.h2_stream import (
+    Fields,
+    H2Body,
+    H2Stream,
+    request_factory,
+    response_fields,
+    trailer_fields,
+)
+from flare.http.server.logs import error_log, escape, log_access, log_late_handler
+from flare.http.server.socket_connection import NEVER_MS, SocketConnection
+from flare.http.server.wire import ABORTED, Switch
+from flare.http2 import Http2Connection, Http2Error, Http2ErrorCode
+from flare.net import SocketAddr
+from flare.runtime.reactor import (
+    EVENT_ERROR,
+    EVENT_HUP,
+    EVENT_WRITABLE,
+    INTEREST_READ,
+    INTEREST_WRITE,
+)
+
+if TYPE_CHECKING:
+    from flare.http.server.lease import Task
+    from flare.http.server.worker import Worker
+
+__all__ = ["H2Connection"]
+
+_SWITCHING: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+)
+# A connection with more to do gives the others a turn after so many requests, or rounds.
+_REQUESTS_A_TURN = 64
+_ROUNDS_A_TURN = 16
+_READ_BYTES = 64 * 1024
+_SEND_BYTES = 64 * 1024
+# With so many bytes encoded that the socket does not take, no request is begun, and none read.
+_MAX_UNFLUSHED = 256 * 1024
+
+
+class H2Connection(SocketConnection):
+    """A connection and its streams. Belongs to its worker's loop."""
+
+    __slots__ = (
+        "_bodies",
+        "_codec",
+        "_idle_at",
+        "_incoming",
+        "_interest",
+        "_max_queued",
+        "_out",
+        "_ready",
+        "_round",
+        "_running",
+        "_served",
+        "_write_due",
+    )
+
+    def __init__(self, worker: Worker, sock: socket.socket, token: int, peer: SocketAddr) -> None:
+        super().__init__(worker, sock, token, peer)
+        config = worker.h2_config
+        self._codec = Http2Connection(config, request_factory=self._factory())
+        self._max_queued = config.max_queued_bytes
+        self._out: list[bytes | memoryview] = []
+        self._ready: deque[int] = deque()  # whole requests that wait for their turn
+        self._incoming: dict[int, int] = {}  # requests whose body is to come, and their deadline
+        self._running: dict[int, H2Stream] = {}  # handlers on other threads
+        self._bodies: dict[int, H2Body] = {}  # streamed bodies that are not at their end
+        self._round: deque[int] = deque()  # those of them that have not had their turn
+        self._interest = INTEREST_READ
+        self._write_due = NEVER_MS
+        self._idle_at = 0
+        self._served = 0
+
+    def _factory(self) -> Any:
+        return request_factory(self.peer, self._worker.config.expose_error_messages)
+
+    # -- beginning ----------------------------------------------------------------------------
+
+    def begin(self, switch: Switch) -> None:
+        """Go on from the first bytes, or from an HTTP/1.1 request that asked for it."""
+        if switch.request is not None:
+            self._codec = Http2Connection.from_h2c_upgrade(
+                self._worker.h2_config,
+                switch.request,
+                switch.settings,
+                request_factory=self._factory(),
+            )
+            self._out.append(_SWITCHING)
+        if self._worker.draining:
+            self._codec.shutdown()
+        self._feed(switch.data)
+        self._go_on()
+
+    # -- events -------------------------------------------------------------------------------
+
+    def on_event(self, flags: int) -> None:
+        """The reactor found the socket ready."""
+        if self._lingering:
+            self._discard()
+            return
+        if self._writing and flags & EVENT_WRITABLE:
+            self._writing = False
+        if self._interest & INTEREST_READ:
+            if flags != EVENT_WRITABLE:
+                self._read()
+        elif flags & (EVENT_HUP | EVENT_ERROR):
+            if self._interest:
+                self.close(CancelReason.PEER_CLOSED)
+            else:
+                # It had stopped sending before; whether it still listens, a write will tell.
+                self._cancel_all(CancelReason.PEER_CLOSED)
+            return
+        if self.open:
+            self._go_on()
+
+    def _read(self) -> None:
+        try:
+            data = self.sock.recv(_READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.close(CancelReason.PEER_CLOSED)
+            return
+        if data:
+            self._worker.tally.bytes_in += len(data)
+            self._feed(data)
+        else:
+            self._eof = True
+            self._cancel_all(CancelReason.PEER_CLOSED)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._codec.feed(data, self._worker.now_ms)
+        except Http2Error as error:
+            self._give_up(error)
+
+    def resume(self) -> None:
+        """Another turn."""
+        self._queued = False
+        if self.open and not self._lingering:
+            self._go_on()
+
+    def _want_turn(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._worker.ready.append(self)
+
+    def _go_on(self) -> None:
+        """Do what can be done now, a turn's worth of it, and wait for the right things.
+
+        A handler called on the way may cost this thread the lease: all that is left to do is in
+        the connection, and ``await_task`` asks for the turn in which the next leader does it.
+        """
+        self._take_streams()
+        self._run_ready()
+        for _ in range(_ROUNDS_A_TURN):
+            if not self._flush():
+                break
+            if not self._pull():
+                break
+        else:
+            self._want_turn()
+        if self.open:
+            self._settle()
+
+    # -- requests -----------------------------------------------------------------------------
+
+    def _take_streams(self) -> None:
+        """Take from the codec what has come about."""
+        codec = self._codec
+        for sid in codec.take_reset_streams():
+            self._cut_short(sid)
+        for sid in codec.take_opened_streams():
+            self._incoming[sid] = self._body_deadline()
+        self._ready.extend(codec.take_completed_streams())
+        for sid in codec.take_extended_connect_streams():
+            self._refuse(sid, 501)
+
+    def _body_deadline(self) -> int:
+        config = self._worker.config
+        budgets = [ms for ms in (config.read_body_timeout_ms, config.request_timeout_ms) if ms]
+        return self._worker.now_ms + min(budgets) if budgets else NEVER_MS
+
+    def _refuse(self, sid: int, status: int) -> None:
+        """Answer without asking the handler."""
+        error_log.info("%d to %s on stream %d", status, self.peer, sid)
+        self._worker.tally.count_error(status)
+        self._codec.emit_response(sid, Response(status), [("date", self._worker.h1.date_value)])
+
+    def _run_ready(self) -> None:
+        ready = self._ready
+        for _ in range(_REQUESTS_A_TURN):
+            if not ready or (self._writing and self._is_owed_much()):
+                return
+            self._run(ready.popleft())
+        if ready:
+            self._want_turn()
+
+    def _is_owed_much(self) -> bool:
+        return self._codec.encoded_bytes > _MAX_UNFLUSHED
+
+    def _run(self, sid: int) -> None:
+        """Have the handler called for a whole request."""
+        worker, codec = self._worker, self._codec
+        self._incoming.pop(sid, None)
+        if not codec.stream_is_open(sid):
+            return  # it was reset meanwhile
+        stream = H2Stream(sid, codec.take_request(sid))
+        stream.connection = self
+        self._served += 1
+        self._idle_at = 0
+        if worker.access_log:
+            stream.started_ns = worker.clock_ns()
+        result = worker.dispatch.run(stream)
+        if result is PENDING:
+            self.await_task(stream)
+        else:
+            self._answer(stream, busy_response() if result is REFUSED else result)
+
+    def await_task(self, task: Task) -> None:
+        """*task* runs on another thread; everything else goes on."""
+        if isinstance(task, H2Stream):
+            config, now = self._worker.config, self._worker.now_ms
+            budgets = [ms for ms in (config.handler_timeout_ms, config.request_timeout_ms) if ms]
+            if budgets:
+                task.deadline = now + min(budgets)
+            self._running[task.sid] = task
+        else:
+            assert isinstance(task, H2Body)
+            task.away = True
+        self._want_turn()
+
+    def on_result(self, task: Task, result: object) -> None:
+        """*task* is over. What there is to send goes with the turn that this asks for."""
+        if isinstance(task, H2Stream):
+            sid = task.sid
+        else:
+            assert isinstance(task, H2Body)
+            sid = task.stream.sid
+        if task.abandoned:
+            task.dispose(result)
+            if self.open:
+                self._codec.release(sid)
+                self._want_turn()
+            return
+        if isinstance(task, H2Stream):
+            del self._running[sid]
+            self._answer(task, result)
+        else:
+            task.away = False
+            self._take_piece(task, result)
+        self._want_turn()
+
+    def _give_up_on(self, stream: H2Stream) -> None:
+        """The handler's time is over: say so, and drop what it will return. Until it returns it
+        counts as a stream, or a client could have any number of them running."""
+        stream.cancel(CancelReason.TIMEOUT)
+        stream.abandoned = True
+        del self._running[stream.sid]
+        log_late_handler(stream.request, self._worker.config.handler_timeout_ms)
+        self._answer(stream, late_response())
+        self._codec.retain(stream.sid)
+
+    def _cut_short(self, sid: int) -> None:
+        """The stream of a request that was taken is reset."""
+        stream = self._running.pop(sid, None)
+        if stream is not None:
+            stream.abandoned = True
+            stream.cancel(CancelReason.PEER_CLOSED)
+            return
+        body = self._bodies.pop(sid, None)
+        if body is None or not self._let_go(body, CancelReason.PEER_CLOSED):
+            self._codec.release(sid)
+
+    def _let_go(self, body: H2Body, reason: int) -> bool:
+        """Nobody wants the rest of *body*; whether another thread still makes a piece of it."""
+        self._log(body.stream, body.sent)
+        if body.away:
+            body.abandoned = True
+            body.cancel(reason or CancelReason.SHUTDOWN)
+        else:
+            body.close(reason)
+        return body.away
+
+    # -- responses ----------------------------------------------------------------------------
+
+    def _answer(self, stream: H2Stream, result: Any) -> None:
+        """Queue the response, or its head where its body is streamed."""
+        request = stream.request
+        try:
+            problem = response_problem(result)
+            if problem is None:
+                if isinstance(result, Response) and result.body_stream is None:
+                    self._answer_whole(stream, result)
+                else:
+                    self._begin_body(stream, result)
+        except Exception as error:
+            # A handler may have put anything in any attribute. Nothing is queued before all of
+            # the head is made.
+            problem = error
+        if problem is not None:
+            _close_unsent(result, request)
+            self._answer_whole(stream, error_response(request, problem))
+        config = self._worker.config
+        if not config.keep_alive or 0 < config.max_keepalive_requests <= self._served:
+            self._codec.shutdown()
+
+    def _answer_whole(self, stream: H2Stream, response: Response) -> None:
+        body = response.body
+        assert isinstance(body, bytes)
+        head_request = stream.request.method == "HEAD"
+        fields = response_fields(
+            response, len(body), self._worker.h1.date_value, head_request=head_request
+        )
+        if head_request or has_no_content(response.status) or response.status == 205:
+            body = b""
+        trailers = trailer_fields(response.trailers)
+        self._codec.send_response(stream.sid, fields, body, trailers)
+        self._heed_close(response)
+        self._note(stream, response.status)
+        self._log(stream, len(body))
+
+    def _note(self, stream: H2Stream, status: int) -> None:
+        stream.status = status
+        if status >= 400:
+            self._worker.tally.count_error(status)
+
+    def _heed_close(self, response: Any) -> None:
+        items = response.headers._items
+        if items and wants_close(items):
+            self._codec.shutdown()
+
+    def _begin_body(self, stream: H2Stream, result: Any) -> None:
+        source = result.body_stream if isinstance(result, Response) else result.body
+        length = _length(source)
+        if result.status == 205:
+            length = 0
+        head_request = stream.request.method == "HEAD"
+        fields: Fields = response_fields(
+            result, length, self._worker.h1.date_value, head_request=head_request
+        )
+        self._note(stream, result.status)
+        if head_request or has_no_content(result.status):
+            self._codec.send_response(stream.sid, fields)
+            _close_logged(source, stream.request)
+            self._log(stream, 0)
+        elif self._codec.begin_response(stream.sid, fields):
+            body = H2Body(stream, source, length, result.trailers)
+            body.connection = self
+            self._bodies[stream.sid] = body
+        else:
+            _close_logged(source, stream.request)
+        self._heed_close(result)
+
+    def _pull(self) -> bool:
+        """Make the next piece of every body whose last one is on its way; whether any moved on.
+
+        One piece at a time is made ahead of the peer's window, so that a body that stands still
+        is seen to do so.
+        """
+        codec, bodies, waiting = self._codec, self._bodies, self._round
+        moved = False
+        if not waiting:
+            waiting.extend(bodies)
+        while waiting:
+            sid = waiting.popleft()
+            body = bodies.get(sid)
+            if body is None or body.away or codec.queued_on(sid):
+                continue
+            if codec.queued_bytes >= self._max_queued:
+                continue
+            if body.rest:
+                self._queue(body)
+            else:
+                piece = self._worker.dispatch.pull(body, body.stream.fate)
+                if piece is PENDING:
+                    self.await_task(body)
+                    continue
+                self._take_piece(body, piece)
+            moved = True
+        return moved
+
+    def _take_piece(self, body: H2Body, piece: object) -> None:
+        sid = body.stream.sid
+        if piece is ABORTED:
+            del self._bodies[sid]
+            self._codec.reset_stream(sid, Http2ErrorCode.INTERNAL_ERROR)
+            self._log(body.stream, body.sent)
+        elif piece is None:
+            self._end_body(body)
+        else:
+            assert isinstance(piece, bytes)
+            body.rest = piece
+            self._queue(body)
+
+    def _queue(self, body: H2Body) -> None:
+        taken = self._codec.queue_stream_data(body.stream.sid, body.rest)
+        body.rest = body.rest[taken:]
+        if not body.rest and body.is_whole:
+            body.close()
+            self._end_body(body)
+
+    def _end_body(self, body: H2Body) -> None:
+        sid = body.stream.sid
+        del self._bodies[sid]
+        self._codec.end_stream_response(sid, trailer_fields(body.trailers))
+        self._log(body.stream, body.sent)
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def _flush(self) -> bool:
+        """Send what there is, as far as the socket takes it; whether all of it went."""
+        if self._writing:
+            return False
+        codec, out = self._codec, self._out
+        for _ in range(_ROUNDS_A_TURN):
+            if not out:
+                data = codec.drain(_SEND_BYTES)
+                if not data:
+                    return True
+                out.append(data)
+            self._send(out)
+            if out:
+                return False
+        self._want_turn()
+        return False
+
+    def _want_write(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._set_write_deadline()
+
+    def _set_write_deadline(self) -> None:
+        budget = self._worker.config.write_timeout_ms
+        self._write_due = self._worker.now_ms + budget if budget else NEVER_MS
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    def _is_busy(self) -> bool:
+        return bool(self._ready or self._running or self._bodies)
+
+    def _settle(self) -> None:
+        """Wait for the right things, or end."""
+        codec = self._codec
+        busy = self._is_busy()
+        if not (busy or self._out) and (codec.can_close or (self._eof and not codec.wants_write)):
+            self._finish()
+            return
+        interest = 0 if self._eof else INTEREST_READ
+        if self._writing:
+            if self._is_owed_much():
+                interest = 0
+            interest |= INTEREST_WRITE
+        if interest != self._interest:
+            self._interest = interest
+            if interest:
+                self._worker.reactor.modify(self.sock, interest)
+            else:
+                self._worker.reactor.arm_oneshot_hup(self.sock, self.token)
+        if busy or codec.active_streams:
+            self._idle_at = 0
+        elif not self._idle_at:
+            self._idle_at = self._worker.idle_deadline
+        self.set_deadline(self._next_deadline())
+
+    def _next_deadline(self) -> int:
+        at = self._idle_at or NEVER_MS
+        if self._writing:
+            at = min(at, self._write_due)
+        due = self._codec.next_deadline_ms()
+        if due is not None:
+            at = min(at, due)
+        if self._running:
+            at = min(at, *[stream.deadline for stream in self._running.values()])
+        if self._incoming:
+            if len(self._incoming) > self._codec.active_streams:
+                self._forget_incoming()
+            at = min([at, *self._incoming.values()])
+        return at
+
+    def _forget_incoming(self) -> None:
+        """Those that were reset, or answered before they were whole."""
+        for sid in [sid for sid in self._incoming if not self._codec.stream_is_open(sid)]:
+            del self._incoming[sid]
+
+    def _expire(self) -> None:
+        now = self._worker.now_ms
+        if self._lingering:
+            self.close(CancelReason.TIMEOUT)
+            return
+        if self._writing and self._write_due <= now:
+            self._forget_unsent()
+            self.close(CancelReason.TIMEOUT)
+            return
+        try:
+            self._codec.tick(now)
+        except Http2Error as error:
+            self._give_up(error)
+        for stream in [s for s in self._running.values() if s.deadline <= now]:
+            self._give_up_on(stream)
+        for sid in [sid for sid, due in self._incoming.items() if due <= now]:
+            del self._incoming[sid]
+            if self._codec.stream_is_open(sid):
+                self._refuse(sid, 408)
+        if 0 < self._idle_at <= now:
+            self._idle_at = NEVER_MS
+            self._codec.shutdown()
+        self._go_on()
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Let the streams that are open finish, refuse others once the peer knows, and end."""
+        if self._lingering:
+            return
+        self._codec.shutdown()
+        self._cancel_all(CancelReason.SHUTDOWN)
+        self._go_on()
+
+    def _cancel_all(self, reason: int) -> None:
+        """Tell all that runs; it goes on, if it will, and its answers are sent."""
+        for stream in self._running.values():
+            stream.cancel(reason)
+        for body in self._bodies.values():
+            body.cancel(reason)
+
+    def _give_up(self, error: Http2Error) -> None:
+        """The peer broke the protocol: it is told so, and nothing else."""
+        error_log.info("%s: %s", self.peer, escape(str(error)))
+        self._abandon_all(CancelReason.PEER_CLOSED)
+
+    def _abandon_all(self, reason: int) -> None:
+        self._ready.clear()
+        self._incoming.clear()
+        for stream in self._running.values():
+            stream.abandoned = True
+            stream.cancel(reason or CancelReason.SHUTDOWN)
+        self._running.clear()
+        bodies = list(self._bodies.values())
+        self._bodies.clear()
+        for body in bodies:
+            self._let_go(body, reason)
+
+    def _finish(self) -> None:
+        """All is sent: the end."""
+        if self._eof:
+            self.close()
+            return
+        if self._interest != INTEREST_READ:
+            self._worker.reactor.modify(self.sock, INTEREST_READ)
+        self._linger()
+
+    def cut_off(self) -> None:
+        """The server ends: the streams that are left learn that they are cut short."""
+        if not (self._writing or self._lingering):
+            self._codec.send_goaway()
+            self._codec.cancel_streams()
+            self._out.append(self._codec.drain())
+            try:
+                self.sock.send(b"".join(self._out))
+            except OSError:
+                pass
+        self.close(CancelReason.SHUTDOWN)
+
+    def _release(self, reason: int) -> None:
+        self._abandon_all(reason)
+
+    def _log(self, stream: H2Stream, sent: int) -> None:
+        if not self._worker.access_log:
+            return
+        request: Request = stream.request
+        log_access(
+            str(request.client),
+            request.method,
+            request.url,
+            request.version,
+            stream.status,
+            sent,
+            (self._worker.clock_ns() - stream.started_ns) / 1e6,
+        )
