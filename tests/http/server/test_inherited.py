@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from programs import Load, Program
+from programs import Load, Program, until_gone
 from serving import PATIENCE, Connect, Start
 
 from flare.errors import NetworkError, ValidationError
@@ -179,6 +179,26 @@ def test_the_command_serves_what_a_service_manager_passes_on(
         except ProcessLookupError:
             pass
         process.communicate()
+
+
+def test_a_reload_under_load_fails_no_request(sockets: list[socket.socket], path: str) -> None:
+    running = Program(fds=[sock.fileno() for sock in sockets])
+    try:
+        before = set(running.await_workers(2))
+        with Load(sockets[0].getsockname(), path) as load:
+            load.until(lambda answers: set(answers) == before)
+            for turn in (1, 2):
+                running.signal(signal.SIGHUP)
+                new = set(running.await_workers(2 + 2 * turn)) - before
+                load.until(lambda answers, new=new: all(answers.get(pid, 0) > 20 for pid in new))
+                until_gone(*before)
+                before = new
+        assert not load.failures
+        running.signal(signal.SIGTERM)
+        assert running.wait() == 0
+        assert os.path.exists(path)
+    finally:
+        running.end()
 
 
 def test_a_restart_under_load_fails_no_request(sockets: list[socket.socket], path: str) -> None:
