@@ -5,7 +5,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from flare import HttpServer, Request, Response, SocketAddr, UnixStream, get, ok
+from flare import HttpClient, HttpServer, Request, Response, SocketAddr, get, ok
 
 
 def handler(request: Request) -> Response:
@@ -20,13 +20,8 @@ def main() -> None:
             thread = threading.Thread(target=server.serve, args=(handler,))
             thread.start()
             print("TCP: ", get(f"http://{server.local_addr()}/").text())
-            with UnixStream.connect(path, timeout_ms=2000) as stream:
-                stream.set_recv_timeout(2000)
-                stream.write_all(b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
-                answer = bytearray()
-                while data := stream.read(4096):
-                    answer += data
-            print("Unix:", answer.partition(b"\r\n\r\n")[2].decode())
+            with HttpClient("http://app", transport=f"unix:{path}") as client:
+                print("Unix:", client.get("/").text())
             server.close()
             thread.join()
         print("the socket file is gone:", not os.path.exists(path))
