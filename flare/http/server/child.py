@@ -27,7 +27,7 @@ from flare.http.handler import HandlerLike, as_handler_function
 from flare.http.server.bell import Bell
 from flare.http.server.channel import Channel, shortened
 from flare.http.server.config import ServerConfig
-from flare.http.server.crew import await_threads, end_of_worker
+from flare.http.server.crew import await_threads, end_of_worker, reload_logged
 from flare.http.server.listeners import WorkerListeners
 from flare.http.server.logs import error_log
 from flare.http.server.scoreboard import CLEAN, DRAINING, SERVING, Line, Scoreboard
@@ -101,6 +101,10 @@ class WorkerProcess:
         """Those of the whole server."""
         return self._board.stats()
 
+    def renew_tls(self) -> None:
+        """Have the parent do it, for all."""
+        self._channel.say("renew tls")
+
     def is_inside(self, ident: int) -> bool:
         """Whether the thread *ident* calls handlers."""
         return self._worker is not None and ident in self._worker.threads.idents
@@ -158,6 +162,7 @@ class WorkerProcess:
             self._bell.ring,
             name=f"flare-worker-{self._number}",
             own=self._listeners.own,
+            tls=self._listeners.tls,
         )
         self._listeners.close()  # the worker has descriptors of its own
         worker.tally.errors = self._line.errors
@@ -187,6 +192,8 @@ class WorkerProcess:
             if name == "stop":
                 worker.stop()
                 self._give_up_at = time.monotonic() + LATE_SECONDS
+            elif name == "renew tls":
+                reload_logged(self._listeners.tls)
             elif self._report is None:
                 self._drain(worker, value, leave=name == "leave")
         if self._channel.ended and not self._orphaned:

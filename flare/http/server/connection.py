@@ -11,7 +11,7 @@ peer that does not take its answers cannot hand in more questions.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flare.http.cancel import CancelReason
 from flare.http.response import Response
@@ -25,9 +25,11 @@ from flare.http.server.wire import (
     DONE,
     HEAD,
     IDLE,
+    OPENING,
     SWITCH,
     BodyWriter,
     Exchange,
+    OpeningWire,
     Wire,
 )
 from flare.net import SocketAddr
@@ -46,6 +48,7 @@ _BODY_READS = 8
 _MAX_UNFLUSHED = 64 * 1024
 _FRESH_MS = 250  # what a connection without a request yet gets at the start of a drain
 _LEAVE_MS = 1000  # what one gets for its last request when its worker leaves
+_UNASKED = frozenset({IDLE, OPENING})
 
 
 class Connection(SocketConnection):
@@ -79,6 +82,18 @@ class Connection(SocketConnection):
         self._task_deadline = NEVER_MS
         self._exchange: Exchange | None = None
 
+    def begin(self) -> None:
+        """The connection is there, and its peer is to speak."""
+        if self.wire.phase == OPENING:
+            self._open()
+        else:
+            self.set_deadline(self._worker.now_ms + self._worker.idle_ms)
+
+    def _open(self) -> None:
+        wire = cast(OpeningWire, self.wire)
+        wire.connection = self
+        self.set_deadline(wire.deadline)
+
     # -- events -------------------------------------------------------------------------
 
     def on_event(self, flags: int) -> None:
@@ -102,6 +117,8 @@ class Connection(SocketConnection):
         self.wire = wire
         self.peer = peer
         self._began = 0
+        if wire.phase == OPENING:
+            self._open()
 
     def restart(self, wire: Wire, data: bytes) -> None:
         """Go on with *wire* on bytes that were read already."""
@@ -243,16 +260,22 @@ class Connection(SocketConnection):
         worker = self._worker
         config, now = worker.config, worker.now_ms
         if phase == IDLE:
-            if worker.draining and self.wire.served:
-                if not worker.leaving:
+            if worker.draining:
+                if not self.wire.served:
+                    self.set_deadline(now + _FRESH_MS)
+                elif worker.leaving:
+                    self.set_deadline(now + _LEAVE_MS)
+                else:
                     self.close(CancelReason.SHUTDOWN)
-                    return
-                self.set_deadline(now + _LEAVE_MS)
             else:
                 self.set_deadline(worker.idle_deadline)
                 if self.wire.clean and worker.takes_lane:
                     self._asked_at = 0
                     self.plain = True
+            return
+        if phase == OPENING:
+            opening = cast(OpeningWire, self.wire).deadline
+            self.set_deadline(min(opening, now + _LEAVE_MS) if worker.draining else opening)
             return
         if self._answered != self.wire.served:
             # What was begun before the last answer is over.
@@ -433,10 +456,10 @@ class Connection(SocketConnection):
             self._stream.cancel(CancelReason.SHUTDOWN)
         elif self._queued:
             pass  # requests that were read already come first; the last answer ends it
-        elif not self._lingering and not self._writing and self.wire.phase == IDLE:
+        elif not self._lingering and not self._writing and self.wire.phase in _UNASKED:
             # A request may be on its way already, unread: look before closing.
             self.on_readable()
-            if self.open and self.wire.phase == IDLE and not self._writing:
+            if self.open and self.wire.phase in _UNASKED and not self._writing:
                 if self._worker.leaving:
                     # Its client knows of no reason not to go on. The next answer tells it.
                     self.set_deadline(self._worker.now_ms + _LEAVE_MS)

@@ -14,9 +14,9 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from flare.errors import ValidationError
+from flare.errors import NetworkError, ValidationError
 from flare.http.handler import HandlerLike, as_handler_function
 from flare.http.server.config import ServerConfig
 from flare.http.server.listeners import WorkerListeners
@@ -26,6 +26,9 @@ from flare.http.server.worker import Worker
 from flare.runtime.cpus import MAX_WORKERS
 from flare.runtime.report import ShutdownReport
 
+if TYPE_CHECKING:
+    from flare.http.server.tls import ServerTls
+
 __all__ = [
     "Crew",
     "Reachable",
@@ -34,6 +37,7 @@ __all__ = [
     "await_threads",
     "choose_kind",
     "end_of_worker",
+    "reload_logged",
     "total",
 ]
 
@@ -57,6 +61,9 @@ class Reachable(Protocol):
 
     def stats(self) -> ServerStats:
         """The sums over all workers."""
+
+    def renew_tls(self) -> None:
+        """Have every worker use the certificates that ``ServerTls`` has read again."""
 
     def is_inside(self, ident: int) -> bool:
         """Whether the thread *ident* belongs to a worker."""
@@ -175,6 +182,7 @@ class ThreadCrew:
                         ring,
                         name=f"flare-worker-{number}",
                         own=listeners.own,
+                        tls=listeners.tls,
                     )
                 )
         except BaseException:
@@ -234,6 +242,9 @@ class ThreadCrew:
             [worker.tally.errors for worker in self.workers],
         )
 
+    def renew_tls(self) -> None:
+        """They share the one that was told so."""
+
     def is_inside(self, ident: int) -> bool:
         """See ``Reachable``."""
         return any(ident in worker.threads.idents for worker in self.workers)
@@ -272,6 +283,19 @@ def await_threads(workers: list[Worker], deadline: float) -> None:
             error_log.error(
                 "%s is still inside a handler, left behind: %s", thread.name, _stack(thread)
             )
+
+
+def reload_logged(tls: ServerTls | None) -> bool:
+    """Have *tls* read its files again, where there is any; whether it could. One line if not."""
+    if tls is None:
+        return False
+    try:
+        tls.reload()
+    except NetworkError as error:
+        error_log.error("the certificates stay as they were: %s", error.message)
+        return False
+    error_log.info("the certificates were read again")
+    return True
 
 
 def end_of_worker(config: ServerConfig) -> None:

@@ -7,7 +7,7 @@ request gets, when 100 is said, and what becomes of a body that is made while it
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flare.http._respond import (
     CHUNKED_BODY,
@@ -53,6 +53,9 @@ from flare.http.server.wire import (
 from flare.http2.settings import are_valid_settings
 from flare.net import SocketAddr
 
+if TYPE_CHECKING:
+    from flare.tls import TlsInfo
+
 __all__ = ["H1Wire"]
 
 # Up to here one copy of the body is cheaper than a gathered write.
@@ -64,10 +67,11 @@ _FORWARDED = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-prot
 class H1Wire(RefusingWire):
     """The HTTP/1.1 side of one connection; see ``Wire``."""
 
-    __slots__ = ("_body", "_streaming_keep_alive")
+    __slots__ = ("_body", "_streaming_keep_alive", "_tls_info")
 
-    def __init__(self, shared: H1Shared, peer: SocketAddr) -> None:
+    def __init__(self, shared: H1Shared, peer: SocketAddr, tls_info: TlsInfo | None = None) -> None:
         super().__init__(shared, peer)
+        self._tls_info = tls_info
         self._body: bytes | bytearray = b""
         self._streaming_keep_alive = False
 
@@ -153,12 +157,15 @@ class H1Wire(RefusingWire):
     ) -> Exchange:
         self.phase = BUSY
         expose_errors = self._shared.config.expose_error_messages
-        return Exchange(Request._from_head(head, body, self._peer, expose_errors, trailers), head)
+        request = Request._from_head(head, body, self._peer, expose_errors, trailers)
+        if self._tls_info is not None:
+            request.tls_info = self._tls_info
+        return Exchange(request, head)
 
     def _upgraded(self, exchange: Exchange) -> Exchange | None:
         """*exchange*, unless its request is one to go on from in HTTP/2 (RFC 7540 section 3.2)."""
         config, request = self._shared.config, exchange.request
-        if not (config.http2 and config.h2c_upgrade) or self._last:
+        if self._last or self._tls_info is not None or not (config.http2 and config.h2c_upgrade):
             return exchange
         # Through a proxy that passes the upgrade on unseen, the rest would be a tunnel past it.
         if isinstance(self._peer, ProxyPeer) or any(

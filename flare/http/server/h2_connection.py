@@ -49,6 +49,8 @@ from flare.runtime.reactor import (
 if TYPE_CHECKING:
     from flare.http.server.lease import Task
     from flare.http.server.worker import Worker
+    from flare.tls import TlsInfo
+    from flare.tls.tls_socket import TlsSocket
 
 __all__ = ["H2Connection"]
 
@@ -82,8 +84,15 @@ class H2Connection(SocketConnection):
         "_write_due",
     )
 
-    def __init__(self, worker: Worker, sock: socket.socket, token: int, peer: SocketAddr) -> None:
-        super().__init__(worker, sock, token, peer)
+    def __init__(
+        self,
+        worker: Worker,
+        sock: socket.socket | TlsSocket,
+        token: int,
+        peer: SocketAddr,
+        tls_info: TlsInfo | None,
+    ) -> None:
+        super().__init__(worker, sock, token, peer, tls_info)
         config = worker.h2_config
         self._codec = Http2Connection(config, request_factory=self._factory())
         self._max_queued = config.max_queued_bytes
@@ -99,7 +108,8 @@ class H2Connection(SocketConnection):
         self._served = 0
 
     def _factory(self) -> Any:
-        return request_factory(self.peer, self._worker.config.expose_error_messages)
+        expose_errors = self._worker.config.expose_error_messages
+        return request_factory(self.peer, expose_errors, self.tls_info)
 
     # -- beginning ----------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from flare.http2.messages import CONNECTION_FIELDS, outgoing_fields
 if TYPE_CHECKING:
     from flare.http2.server import RequestFactory
     from flare.net import SocketAddr
+    from flare.tls import TlsInfo
 
 __all__ = ["Fields", "H2Body", "H2Stream", "request_factory", "response_fields", "trailer_fields"]
 
@@ -72,7 +73,9 @@ class H2Body(H1BodyWriter):
         return self._framing == COUNTED_BODY and not self._left
 
 
-def request_factory(peer: SocketAddr, expose_errors: bool) -> RequestFactory:
+def request_factory(
+    peer: SocketAddr, expose_errors: bool, tls_info: TlsInfo | None = None
+) -> RequestFactory:
     """Makes the requests of one connection."""
 
     def make(
@@ -83,9 +86,12 @@ def request_factory(peer: SocketAddr, expose_errors: bool) -> RequestFactory:
         body: bytes,
         trailers: FieldBlock | None,
     ) -> Request:
-        return Request._from_wire(
+        request = Request._from_wire(
             method, target, version, fields, body, peer, expose_errors, trailers
         )
+        if tls_info is not None:
+            request.tls_info = tls_info
+        return request
 
     return make
 

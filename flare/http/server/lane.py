@@ -52,6 +52,8 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
             return
         tally.bytes_in += len(data)
         request = make_request(plan.head, b"", connection.peer, expose_errors)
+        if connection.tls_info is not None:
+            request.tls_info = connection.tls_info
         exchange = worker.spare
         exchange.connection = connection
         exchange.request = request

@@ -16,13 +16,16 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flare._ffi.socket_filter import drop_all
 from flare.errors import ConnectionRefused, NetworkError, ValidationError, map_oserror
 from flare.net import SocketAddr
 from flare.tcp import TcpListener
 from flare.uds import UnixListener, UnixStream
+
+if TYPE_CHECKING:
+    from flare.http.server.tls import ServerTls
 
 __all__ = [
     "Listener",
@@ -57,11 +60,22 @@ class WorkerListeners:
     of a port for it, not when they were bound, but when another is. *own* tells whether this
     server bound them itself; only then are there others beside them.
 
+    *tls* is what connections begin with.
+
     Raises ``NetworkError`` where a socket cannot be bound; then those bound here are closed.
     """
 
-    def __init__(self, firsts: Sequence[Listener], count: int, *, backlog: int, own: bool) -> None:
+    def __init__(
+        self,
+        firsts: Sequence[Listener],
+        count: int,
+        *,
+        backlog: int,
+        own: bool,
+        tls: ServerTls | None = None,
+    ) -> None:
         self.own = own
+        self.tls = tls
         self._count = count
         # For each address one socket, or one for each worker.
         self._rows: list[list[Listener]] = [[first] for first in firsts]

@@ -30,7 +30,7 @@ from flare.http.server.bell import Bell
 from flare.http.server.channel import Channel, channel
 from flare.http.server.child import WorkerProcess, run_to_the_end
 from flare.http.server.config import ServerConfig
-from flare.http.server.crew import total
+from flare.http.server.crew import reload_logged, total
 from flare.http.server.listeners import WorkerListeners
 from flare.http.server.logs import error_log
 from flare.http.server.scoreboard import CLEAN, Line, Scoreboard
@@ -95,6 +95,7 @@ class ProcessCrew:
         self._generation = 0
         self._draining = False
         self._stopping = False
+        self._renew_tls = False
         self._ended_with: list[ShutdownReport] = []
         self._reports: list[Future[ShutdownReport]] = []
         self._asked_to_drain: deque[int] = deque()
@@ -129,6 +130,11 @@ class ProcessCrew:
             self._asked_to_drain.append(timeout_ms)
             self._bell.ring()
         return [report]
+
+    def renew_tls(self) -> None:
+        """See ``Reachable``. Those forked from now on have them by nature."""
+        self._renew_tls = True
+        self._bell.ring()
 
     def see_out(self, give_up_at: float) -> None:
         """See ``Reachable``. A signal handler calls it, so it may find ``tend`` half done: it only
@@ -167,6 +173,10 @@ class ProcessCrew:
     def tend(self) -> float | None:
         """See ``Crew``."""
         self._begin_asked_drains()
+        if self._renew_tls:
+            self._renew_tls = False
+            for process in self._all():
+                process.talk.say("renew tls")
         for seat in self._seats:
             for process in list(seat.processes()):
                 self._hear(seat, process)
@@ -189,6 +199,8 @@ class ProcessCrew:
                 process.failure = value
             elif name == "close":
                 self._close()
+            elif name == "renew tls":
+                self._renew_tls = reload_logged(self._listeners.tls) or self._renew_tls
         if was_open and process.talk.ended:
             self._bell.unwatch(process.talk.fileno())
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flare.http.proxy_protocol import ProxyParseError, parse_proxy_protocol
 from flare.http.server.logs import error_log
-from flare.http.server.wire import DONE, HEAD, IDLE, BodyWriter, Exchange, Switch, Wire
+from flare.http.server.wire import DONE, OPENING, BodyWriter, Exchange, Switch, Wire
 from flare.net import SocketAddr
 
 if TYPE_CHECKING:
@@ -23,25 +23,27 @@ __all__ = ["ProxyWire"]
 
 
 class ProxyWire:
-    """Waits for the PROXY header of *peer*; see ``Wire``. *judge* makes a peer of the address in
-    it, and *make_wire* the wire for that peer."""
+    """Waits for the PROXY header of *peer*, until *deadline*; see ``OpeningWire``. *judge* makes a
+    peer of the address in it, and *make_wire* the wire for that peer."""
 
     linger = False
 
     def __init__(
         self,
         peer: SocketAddr,
+        deadline: int,
         judge: Callable[[SocketAddr], SocketAddr],
         make_wire: Callable[[SocketAddr], Wire],
     ) -> None:
         self.connection: Connection | None = None
+        self.deadline = deadline
         self._peer = peer
         self._judge = judge
         self._make_wire = make_wire
         self._received = b""
         self._draining = False
         self.switch: Switch | None = None
-        self.phase = IDLE
+        self.phase = OPENING
         self.clean = False
         self.out: list[bytes | memoryview] = []
         self.out_bytes = self.status = self.sent = self.served = self.refused = 0
@@ -49,7 +51,6 @@ class ProxyWire:
     def receive(self, data: bytes) -> None:
         if self.phase == DONE:
             return
-        self.phase = HEAD
         self._received += data
         try:
             header = parse_proxy_protocol(self._received)

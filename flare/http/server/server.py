@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from flare.errors import NetworkError, ValidationError
 from flare.http.handler import CancelHandler, HandlerLike, as_handler_function
@@ -22,7 +22,15 @@ from flare.http.server.backend import settle
 from flare.http.server.bell import Bell
 from flare.http.server.child import WorkerProcess
 from flare.http.server.config import ServerConfig
-from flare.http.server.crew import Crew, Reachable, ThreadCrew, WorkerKind, choose_kind, total
+from flare.http.server.crew import (
+    Crew,
+    Reachable,
+    ThreadCrew,
+    WorkerKind,
+    choose_kind,
+    reload_logged,
+    total,
+)
 from flare.http.server.kinds import Cancellable, Static
 from flare.http.server.listeners import (
     Listener,
@@ -39,6 +47,10 @@ from flare.net import SocketAddr
 from flare.runtime.report import ShutdownReport
 from flare.tcp import TcpListener
 from flare.uds import UnixListener
+
+if TYPE_CHECKING:
+    from flare.http.server.tls import ServerTls
+    from flare.tls import TlsAcceptor, TlsServerConfig
 
 __all__ = ["HttpServer"]
 
@@ -58,10 +70,15 @@ class HttpServer:
     """
 
     def __init__(
-        self, listeners: Listener | Iterable[Listener], config: ServerConfig | None = None
+        self,
+        listeners: Listener | Iterable[Listener],
+        config: ServerConfig | None = None,
+        *,
+        tls: TlsServerConfig | TlsAcceptor | None = None,
     ) -> None:
         """Own one or more *listeners*, which listen already. Several workers share them: sockets
-        beside them would be in the way of whoever bound them."""
+        beside them would be in the way of whoever bound them. *tls*: see ``bind``."""
+        self._tls = _server_tls(tls, config)
         self._listeners: list[Listener] = (
             [listeners] if isinstance(listeners, TcpListener | UnixListener) else list(listeners)
         )
@@ -81,10 +98,22 @@ class HttpServer:
         self._of_workers: WorkerListeners | None = None
 
     @classmethod
-    def bind(cls, addr: SocketAddr, config: ServerConfig | None = None) -> Self:
+    def bind(
+        cls,
+        addr: SocketAddr,
+        config: ServerConfig | None = None,
+        *,
+        tls: TlsServerConfig | TlsAcceptor | None = None,
+    ) -> Self:
         """Listen at *addr*; port 0 lets the system pick one. The system queues connections, up
-        to ``config.backlog``, until ``serve``. Raises ``AddressInUse`` or ``NetworkError``."""
-        return cls.bind_many([addr], config)
+        to ``config.backlog``, until ``serve``. Raises ``AddressInUse`` or ``NetworkError``.
+
+        With *tls* every connection is encrypted, and the server speaks HTTPS alone. Its files are
+        loaded here, and ``TlsServerError`` says which of them cannot be used. Where it names no
+        ``alpn``, the server offers what it speaks; for other protocols there is a
+        ``ValidationError``.
+        """
+        return cls.bind_many([addr], config, tls=tls)
 
     @classmethod
     def bind_unix(
@@ -93,15 +122,16 @@ class HttpServer:
         config: ServerConfig | None = None,
         *,
         mode: int | None = None,
+        tls: TlsServerConfig | TlsAcceptor | None = None,
     ) -> Self:
         """Listen on a Unix socket at *path*, with the permission bits *mode*, such as ``0o660``,
-        or else those that the umask leaves.
+        or else those that the umask leaves. *tls*: see ``bind``.
 
         A socket file that a process left behind is replaced; where somebody listens, and where
         another file is, it raises ``AddressInUse``. ``close`` removes the file, in this process
         alone. The ``peer`` of a request is ``0.0.0.0:0`` here: such peers have no address.
         """
-        return cls._bound(bind_all([os.fspath(path)], _backlog(config), mode), config)
+        return cls._bound([os.fspath(path)], config, mode, tls)
 
     @classmethod
     def bind_many(
@@ -110,27 +140,44 @@ class HttpServer:
         config: ServerConfig | None = None,
         *,
         mode: int | None = None,
+        tls: TlsServerConfig | TlsAcceptor | None = None,
     ) -> Self:
         """Listen at every one of *addrs*, or at none: where one fails, the others are closed.
 
-        A ``pathlib.Path`` is a Unix socket, of *mode*, as in ``bind_unix``.
+        A ``pathlib.Path`` is a Unix socket, of *mode*, as in ``bind_unix``. *tls*, for all of
+        them: see ``bind``.
         """
         addrs = list(addrs)
         for addr in addrs:
             if not isinstance(addr, SocketAddr | os.PathLike):
                 raise ValidationError("addrs", f"expected a SocketAddr or a Path, got {addr!r}")
-        return cls._bound(bind_all(addrs, _backlog(config), mode), config)
+        return cls._bound(addrs, config, mode, tls)
 
     @classmethod
-    def _bound(cls, listeners: list[Listener], config: ServerConfig | None) -> Self:
-        server = cls(listeners, config)
+    def _bound(
+        cls,
+        addrs: Iterable[SocketAddr | str | os.PathLike[str]],
+        config: ServerConfig | None,
+        mode: int | None,
+        tls: TlsServerConfig | TlsAcceptor | None,
+    ) -> Self:
+        ready = _server_tls(tls, config)  # before anything is bound
+        server = cls(bind_all(addrs, _backlog(config), mode), config)
+        server._tls = ready
         server._bound_here = True
         return server
 
     @classmethod
-    def from_fds(cls, fds: Iterable[int] | None = None, config: ServerConfig | None = None) -> Self:
+    def from_fds(
+        cls,
+        fds: Iterable[int] | None = None,
+        config: ServerConfig | None = None,
+        *,
+        tls: TlsServerConfig | TlsAcceptor | None = None,
+    ) -> Self:
         """Own the listening TCP and Unix sockets *fds*, opened by somebody else; without *fds*
         those that a service manager has passed on (``LISTEN_FDS``, as in sd_listen_fds(3)).
+        *tls*: see ``bind``.
 
         ``close`` closes them, and removes no file. Raises ``ValidationError`` for a descriptor
         that is something else, and where there is none, ``NetworkError`` for one that is not
@@ -140,7 +187,10 @@ class HttpServer:
             fds = inherited_fds()
             if not fds:
                 raise ValidationError("LISTEN_FDS", "no socket was passed to this process")
-        return cls(adopt_fds(fds), config)
+        ready = _server_tls(tls, config)
+        server = cls(adopt_fds(fds), config)
+        server._tls = ready
+        return server
 
     def local_addr(self) -> SocketAddr:
         """Where it listens, with the real port; of several addresses the first. Raises
@@ -190,8 +240,9 @@ class HttpServer:
         A worker process that dies is replaced, and serving goes on; one that keeps dying ends
         it. On the main thread SIGTERM drains for ``shutdown_timeout_ms`` and returns; SIGINT
         drains and raises ``KeyboardInterrupt``; a second one cuts the drain short. SIGHUP, where
-        workers are processes, replaces them one by one without refusing a connection. Elsewhere
-        signals are left alone.
+        workers are processes, replaces them one by one without refusing a connection; where the
+        server has certificates, it reads them again (``reload_tls``). Elsewhere signals are left
+        alone.
 
         Raises ``ValidationError`` for a bad configuration or more than 256 workers;
         ``TypeError`` for what is no handler; ``NetworkError``
@@ -269,7 +320,8 @@ class HttpServer:
                 raise
             self._bell = bell
             self._crew = crew
-        restore = self._take_signals(bell, reloads=kind == "process")
+        reloads = kind == "process" or self._tls is not None
+        restore = self._take_signals(bell, reloads=reloads)
         try:
             crew.start()
             self._supervise(crew, bell)
@@ -295,7 +347,11 @@ class HttpServer:
         config = settle(self.config)
         try:
             listeners = self._of_workers = WorkerListeners(
-                self._listeners, count, backlog=self.config.backlog, own=self._bound_here
+                self._listeners,
+                count,
+                backlog=self.config.backlog,
+                own=self._bound_here,
+                tls=self._tls,
             )
             if handler is not None:
                 return ThreadCrew(
@@ -340,6 +396,8 @@ class HttpServer:
                 self._begin_drain(budget_ms)
             elif self._reload_asked:
                 self._reload_asked = False
+                if reload_logged(self._tls):
+                    crew.renew_tls()
                 crew.replace_all()
             else:
                 moments = [moment for moment in (due, give_up_at) if moment is not None]
@@ -387,6 +445,24 @@ class HttpServer:
                 signal.signal(number, signal.SIG_DFL if found is None else found)
 
         return restore
+
+    def reload_tls(self) -> None:
+        """Read the certificates again; connections from now on get them, those there are go on.
+
+        Any thread, while it serves or not; in a worker process it has all of them do so, and
+        SIGHUP does the same. Where a file cannot be used this raises ``TlsServerError``, and
+        nothing has changed. ``ValidationError`` where the server has no TLS.
+        """
+        if self._tls is None:
+            raise ValidationError("tls", "the server has none")
+        self._tls.reload()
+        crew = self._crew
+        if crew is not None:
+            crew.renew_tls()
+
+    def advertised_alpn_protocols(self) -> list[str]:
+        """The protocols offered to TLS clients, what it likes best first; empty without TLS."""
+        return [] if self._tls is None else self._tls.protocols
 
     def close(self) -> None:
         """Stop at once: cut off every connection and make ``serve`` return.
@@ -458,6 +534,17 @@ class HttpServer:
     def __repr__(self) -> str:
         state = "closed" if self._closed else "serving" if self._serving else "bound"
         return f"<HttpServer {', '.join(map(name_of, self._listeners))} {state}>"
+
+
+def _server_tls(
+    tls: TlsServerConfig | TlsAcceptor | None, config: ServerConfig | None
+) -> ServerTls | None:
+    """*tls* as the workers use it."""
+    if tls is None:
+        return None
+    from flare.http.server.tls import ServerTls  # with `ssl`: not for servers without
+
+    return ServerTls(tls, config or ServerConfig())
 
 
 def _backlog(config: ServerConfig | None) -> int:

@@ -19,6 +19,8 @@ from flare.runtime.reactor import INTEREST_WRITE
 if TYPE_CHECKING:
     from flare.http.server.lease import Task
     from flare.http.server.worker import Worker
+    from flare.tls import TlsInfo
+    from flare.tls.tls_socket import TlsSocket
 
 __all__ = ["NEVER_MS", "SocketConnection"]
 
@@ -48,12 +50,21 @@ class SocketConnection(ABC):
         "peer",
         "plain",
         "sock",
+        "tls_info",
         "token",
     )
 
-    def __init__(self, worker: Worker, sock: socket.socket, token: int, peer: SocketAddr) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        sock: socket.socket | TlsSocket,
+        token: int,
+        peer: SocketAddr,
+        tls_info: TlsInfo | None = None,
+    ) -> None:
         self._worker = worker
         self.sock = sock
+        self.tls_info = tls_info
         self.token = token
         self.peer = peer
         self.open = True

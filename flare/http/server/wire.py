@@ -30,11 +30,13 @@ __all__ = [
     "DONE",
     "HEAD",
     "IDLE",
+    "OPENING",
     "SWITCH",
     "ABORTED",
     "BodyAborted",
     "BodyWriter",
     "Exchange",
+    "OpeningWire",
     "Switch",
     "Wire",
 ]
@@ -46,6 +48,7 @@ BODY = 2  # the rest of a body
 BUSY = 3  # the response
 DONE = 4  # nothing: the connection ends when ``out`` is flushed
 SWITCH = 5  # nothing: another protocol goes on when ``out`` is flushed
+OPENING = 6  # the rest of what comes before any request, until the wire's ``deadline``
 
 
 class Switch(NamedTuple):
@@ -215,3 +218,13 @@ class Wire(Protocol):
 
     def drain(self) -> None:
         """The next response is the last."""
+
+
+class OpeningWire(Wire, Protocol):
+    """What a connection has before its first request can come: it makes the connection go on with
+    another wire (``Connection.take_over``). Until then its ``phase`` is OPENING."""
+
+    connection: SocketConnection | None
+    """The one it is on; set there."""
+    deadline: int
+    """When that must be over, in milliseconds of the worker's clock."""

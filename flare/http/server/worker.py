@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flare.errors import map_oserror
 from flare.http.forwarded import UNIX_PEER, ProxyPeer
@@ -45,6 +45,10 @@ from flare.net import SocketAddr
 from flare.runtime.reactor import INTEREST_READ, WAKEUP_TOKEN
 from flare.runtime.report import ShutdownReport
 from flare.runtime.timer_wheel import TimerWheel
+
+if TYPE_CHECKING:
+    from flare.http.server.tls import ServerTls
+    from flare.tls import TlsInfo
 
 __all__ = ["Worker"]
 
@@ -84,6 +88,7 @@ class Worker:
         *,
         name: str = "flare-worker",
         own: bool = False,
+        tls: ServerTls | None = None,
     ) -> None:
         self.config = config
         self.clock_ns = time.monotonic_ns
@@ -105,6 +110,7 @@ class Worker:
         self._fired: deque[int] = deque()
         self._to_visit: deque[SocketConnection] = deque()
         self._forwarding = config.forwarding()
+        self._tls = tls
         self.h1 = H1Shared(config, self.dispatch.plan)
         self.h2_config = config.http2_config()
         self._date_due_ms = 0
@@ -447,39 +453,39 @@ class Worker:
             return
         self.tally.accepted += 1
         self._connections[connection.token] = connection
-        idle = self.idle_ms
-        if isinstance(wire, ProxyWire):
-            wire.connection = connection
-            idle = self.config.header_timeout_ms or idle
-        connection.set_deadline(self.now_ms + idle)
+        connection.begin()
         if self._drain is not None:
             self._to_visit.append(connection)
 
     def _first_wire(self, peer: SocketAddr) -> Wire:
         forwarding = self._forwarding
         if forwarding is not None and self.config.proxy_protocol and isinstance(peer, ProxyPeer):
-            return ProxyWire(peer, forwarding.peer_of, self._new_wire)
-        return self._new_wire(peer)
+            deadline = self.now_ms + (self.config.header_timeout_ms or self.idle_ms)
+            return ProxyWire(peer, deadline, forwarding.peer_of, self._wire_of)
+        return self._wire_of(peer)
 
-    def _new_wire(self, peer: SocketAddr) -> Wire:
+    def _wire_of(self, peer: SocketAddr) -> Wire:
+        """What the bytes of *peer* itself begin with."""
+        if self._tls is not None:
+            return self._tls.new_wire(peer, self.now_ms)
         return PrefaceWire() if self.config.http2 else self._h1_wire(peer)
 
-    def _h1_wire(self, peer: SocketAddr) -> Wire:
+    def _h1_wire(self, peer: SocketAddr, tls_info: TlsInfo | None = None) -> Wire:
         if self._static is not None:
             return StaticWire(self.h1, peer, self._static)
-        return H1Wire(self.h1, peer)
+        return H1Wire(self.h1, peer, tls_info)
 
     def switch(self, connection: Connection) -> None:
         """*connection*, between two requests, goes on with what its wire has found."""
         switch, peer = connection.wire.switch, connection.peer
         assert switch is not None
         if not switch.h2:
-            wire = self._h1_wire(peer)
+            wire = self._h1_wire(peer, connection.tls_info)
             if self.draining:
                 wire.drain()
             connection.restart(wire, switch.data)
             return
-        successor = H2Connection(self, connection.sock, connection.token, peer)
+        successor = H2Connection(self, connection.sock, connection.token, peer, connection.tls_info)
         successor.succeed(connection)
         self._connections[connection.token] = successor
         self._guard(successor, successor.begin, switch)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from dispatching import Asleep
 from serving import Address, Connect, Peer, Running, Serve, Start
+from tls_serving import ConnectTls, Pki, StartTls, secure, tls_server
 
 from flare.http.server import ServerConfig
 
@@ -56,3 +57,38 @@ def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_exile(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often a handler is overtaken, its next call begins on the loop."""
     monkeypatch.setattr("flare.http.server.dispatch._TAKEOVERS", 1 << 30)
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """An authority and certificates by it."""
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+def start_tls(start: Start, pki: Pki) -> StartTls:
+    """Start a server with TLS for a handler; see ``tls_server``."""
+
+    def begin(handler: Any, config: ServerConfig | None = None, **settings: Any) -> Running:
+        return start(handler, server=tls_server(pki, config, **settings))
+
+    return begin
+
+
+@pytest.fixture
+def connect_tls(connect: Connect, pki: Pki) -> ConnectTls:
+    """Connect to such a server and shake hands, with *attributes* of the ``ssl.SSLContext``."""
+
+    def begin(
+        address: Address,
+        *,
+        host: str = "localhost",
+        session: Any = None,
+        context: Any = None,
+        options: dict[str, Any] | None = None,
+        **attributes: Any,
+    ) -> Peer:
+        context = context or pki.context(**attributes)
+        return secure(connect(address, **(options or {})), context, host, session)
+
+    return begin
