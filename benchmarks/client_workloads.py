@@ -270,10 +270,13 @@ class Import:
             f"{worker.peer.imports}\n"
             "print(time.perf_counter() - began)"
         )
+        # The warm-up leaves flare's bytecode where an installation would have put it.
+        environment = {**_environment(), "PYTHONDONTWRITEBYTECODE": ""}
         with pinned(bench.cores.server):
             done = subprocess.run(
                 [str(bench.python), "-c", script],
                 cwd=bench.directory,
+                env=environment,
                 capture_output=True,
                 text=True,
                 timeout=_ORDER_SECONDS,
