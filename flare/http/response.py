@@ -15,6 +15,7 @@ from flare.http.proto.headers import HeaderMap
 
 if TYPE_CHECKING:
     from flare.http.proto.cookie import Cookie, CookieJar
+    from flare.http.proto.fields import FieldBlock
     from flare.http.request import Request
     from flare.tls import TlsInfo
 
@@ -108,7 +109,6 @@ class Response(_StatusMixin):
     # What only a received response has.
     elapsed_ms: Later[float] = Later("_elapsed_ms", float)
     history: Later[list[Response]] = Later("_history", list)
-    request: Later[Request | None] = Later("_request", lambda: None)
     tls_info: Later[TlsInfo | None] = Later("_tls_info", lambda: None)
     url: Later[str] = Later("_url", str)
     # What only a streamed or received one may have.
@@ -129,6 +129,31 @@ class Response(_StatusMixin):
         self.version = version
         self.headers = HeaderMap(headers)
         self.body_stream: Body | None = None
+        # What a client sent, or what makes a request of it: few ask.
+        self._request: Request | tuple[str, str, str, FieldBlock, bytes] | None
+
+    @property
+    def request(self) -> Request | None:
+        """The request that this answers, on a response that a client received."""
+        try:
+            request = self._request
+        except AttributeError:
+            return None
+        if isinstance(request, tuple):
+            from flare.http.request import Request
+            from flare.net import SocketAddr
+
+            nobody = SocketAddr.localhost(0)
+            request = self._request = Request._from_wire(*request, nobody, False, None)
+        return request
+
+    @request.setter
+    def request(self, request: Request | None) -> None:
+        self._request = request
+
+    @request.deleter
+    def request(self) -> None:
+        self._request = None
 
     @property
     def content(self) -> bytes:

@@ -552,6 +552,8 @@ class H1Connection:
 def _socket_timeout(current: int, want: int, limit: int) -> int:
     """The timeout a socket should have that has *current*, for a wait of *want* ms under *limit*:
     *current* wherever that is near enough, so that nothing needs to be set."""
+    if 0 < want <= current and current - want <= 50 and (current <= limit or not limit):
+        return current  # the usual case, without asking for the slack
     if 0 < want <= current <= min(limit or current, want + slack_ms(want)):
         return current
     return limit if 0 < limit <= want + slack_ms(want) else want

@@ -40,7 +40,7 @@ class HttpDownload(Response):
     after a failed one, raises ``NetworkError``. For one thread at a time.
     """
 
-    __slots__ = ("__weakref__", "_all", "_cut", "_read", "_reply", "_rest")
+    __slots__ = ("__weakref__", "_all", "_cut", "_plain", "_read", "_reply", "_rest")
 
     def __init__(self, reply: Reply) -> None:
         self._reply: Reply | None = None
@@ -49,7 +49,9 @@ class HttpDownload(Response):
         self._cut = False
         super().__init__()
         reply.fill(self)
-        self._read = reply.decoded(self)
+        decoded = reply.decoded(self)
+        self._read = decoded or reply.read_body
+        self._plain = decoded is None
         self._reply = reply
         if reply.has_no_body():
             self._receive(1)
@@ -98,7 +100,7 @@ class HttpDownload(Response):
         the end. Blocks until there is some."""
         view = memoryview(buffer).cast("B")
         reply = self._reply
-        if reply is not None and not self._rest and self._read == reply.read_body:
+        if reply is not None and self._plain and not self._rest:
             try:
                 count = reply.read_counted_into(view)
             except BaseException:

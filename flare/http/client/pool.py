@@ -123,17 +123,14 @@ class ConnectionPool:
                 if self._idle_count and moment >= self._next_sweep:
                     self._sweep(moment, doomed)
                 cap = self._max_connections
-                doing = f"waiting for one of {cap} connections"
+                streams = 0
                 if route.multiplexed and (lent := self._shared.get(route)):
                     for connection in lent:
                         if connection.leases < connection.capacity:
                             connection.leases += 1
                             return connection
-                    full = any(connection.capacity for connection in lent)
-                    doing = f"waiting for one of {sum(c.capacity for c in lent)} streams"
-                else:
-                    full = False
-                if not full and not (route.multiplexed and route in self._opening):
+                    streams = sum(connection.capacity for connection in lent)
+                if not streams and not (route.multiplexed and route in self._opening):
                     stack = None if fresh else self._idle.get(route)
                     if stack:
                         connection = stack.pop()
@@ -160,7 +157,8 @@ class ConnectionPool:
                     want = clock.wait_ms(limit, "waiting for a connection", peer)
                     wait_until = moment + want / 1000 if want else float("inf")
                 elif moment >= wait_until:
-                    raise clock.wait_error("pool", limit, want, peer, doing)
+                    what = f"{streams} streams" if streams else f"{cap} connections"
+                    raise clock.wait_error("pool", limit, want, peer, f"waiting for one of {what}")
                 self._wait(min(wait_until - moment, _ORPHAN_LOOK_SECONDS))
 
     def _wait(self, seconds: float) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flare.errors import ConnectionTimeout, NetworkError, Timeout
-from flare.http.client.call import NO_PEER, Call
+from flare.http.client.call import Call
 from flare.http.client.connection import READ_BYTES
 from flare.http.client.content import awaits_continue
 from flare.http.client.decompress import codings_to_undo, decoding_reader
@@ -32,7 +32,6 @@ from flare.http.proto.framing import LENGTH, NO_BODY
 from flare.http.proto.headers import HeaderMap
 from flare.http.proto.heads import ResponseHead
 from flare.http.proto.method import IDEMPOTENT_METHODS
-from flare.http.request import Request
 from flare.http.response import Response
 
 __all__ = ["Reply", "Sender"]
@@ -51,7 +50,7 @@ class Reply:
     """
 
     __slots__ = ("_clock", "_connection", "_decode_limit", "_exchange", "_pool", "_route",
-                 "elapsed_ms", "head", "history", "request", "target")  # fmt: skip
+                 "_sent", "elapsed_ms", "head", "history", "target")  # fmt: skip
 
     def __init__(
         self,
@@ -74,9 +73,8 @@ class Reply:
         self.target = request.target
         self.elapsed_ms = clock.elapsed_ms()
         self.history: list[Response] = []
-        self.request = Request._from_wire(
+        self._sent = (
             request.method, request.target.text, head.version, request.fields, request.content.data,
-            NO_PEER, False, None,
         )  # fmt: skip
 
     def fill(self, response: Response) -> None:
@@ -87,7 +85,7 @@ class Reply:
         response.version = head.version
         response.headers = HeaderMap._from_items(list(head.fields.items))
         response.url = self.target.text
-        response.request = self.request
+        response._request = self._sent
         response.history = self.history
         response.elapsed_ms = self.elapsed_ms
         response.tls_info = self._exchange.tls
@@ -109,19 +107,20 @@ class Reply:
         """The next bytes of the body as they came, in *buffer*; 0 where ``read_body`` must say."""
         return self._exchange.read_counted_into(buffer, self._clock)
 
-    def decoded(self, response: Response) -> Callable[[int], bytes]:
-        """What reads the body, with its content codings undone where this call wants that; the
-        fields of *response* then tell of the body as it will be. Abandons where it raises."""
+    def decoded(self, response: Response) -> Callable[[int], bytes] | None:
+        """What reads the body with its content codings undone, where this call wants that; the
+        fields of *response* then tell of the body as it will be. ``None`` where it is plain.
+        Abandons where it raises."""
         limit = self._decode_limit
         if limit is None:
-            return self.read_body
+            return None
         try:
             codings = codings_to_undo(self.head, self.target)
         except BaseException:
             self.abandon()
             raise
         if not codings:
-            return self.read_body
+            return None
         response.headers.remove("content-encoding")
         response.headers.remove("content-length")
         return decoding_reader(self.read_body, codings, limit, self.target)
@@ -135,25 +134,25 @@ class Reply:
         """The response with its whole body; finished."""
         response = Response()
         self.fill(response)
+        exchange, clock = self._exchange, self._clock
         read = self.decoded(response)
         try:
-            body = read(READ_BYTES)
-            if body:
-                more = read(READ_BYTES)
+            if read is not None:
+                response.body = b"".join(iter(lambda: read(READ_BYTES), b""))
+                response.headers.set("Content-Length", str(len(response.body)))
+            elif body := exchange.read_body(READ_BYTES, clock):
+                more = exchange.read_body(READ_BYTES, clock)
                 if more:
                     parts = [body, more]
-                    while part := read(READ_BYTES):
+                    while part := exchange.read_body(READ_BYTES, clock):
                         parts.append(part)
                     body = b"".join(parts)
+                response.body = body
         except BaseException:
             self.abandon()
             raise
-        response.body = body
-        if read != self.read_body:
-            response.headers.set("Content-Length", str(len(body)))
-        trailers = self.trailers()
-        if trailers is not None:
-            response.trailers = trailers
+        if exchange.trailers:
+            response.trailers = HeaderMap._from_items(list(exchange.trailers.items))
         self.finish()
         return response
 

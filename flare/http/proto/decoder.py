@@ -38,6 +38,8 @@ __all__ = ["EndOfMessage", "RequestDecoder", "ResponseDecoder"]
 
 # Interim responses before a final one; a server that sends more is not going to answer.
 MAX_INTERIM = 32
+# The longest head that is kept to compare the next one with, in bytes.
+_MAX_LAST_HEAD = 2048
 # What a client reads: bare LFs (RFC 9112 section 2.2) and folded lines (section 5.2) do no harm
 # in a response that ends where this decoder says it ends.
 RESPONSE_LENIENCY = H1LeniencyConfig(allow_lf_only_line_endings=True, allow_obs_fold=True)
@@ -310,6 +312,9 @@ class ResponseDecoder(_Decoder):
         )
         self._method: str | None = None
         self._interim = 0
+        self._last_head: ResponseHead | None = None
+        self._last_raw = b""
+        self._last_method = ""
 
     def expect(self, method: str) -> None:
         """The next response answers a request with *method*."""
@@ -340,7 +345,13 @@ class ResponseDecoder(_Decoder):
                     "the connection ended " + ("inside" if len(buf) > pos else "before") + " a head"
                 )
             return None
-        head = parse_response_head(bytes(buf[pos:end]), method, limits, limits.max_fields)
+        raw = bytes(buf[pos:end])
+        # Who asks for the same again and again is answered the same, for a second at least.
+        head = self._last_head
+        if head is None or raw != self._last_raw or method != self._last_method:
+            head = parse_response_head(raw, method, limits, limits.max_fields)
+            if not head.fields.secret and len(raw) <= _MAX_LAST_HEAD:
+                self._last_head, self._last_raw, self._last_method = head, raw, method
         self._pos = after
         self._scan = 0
         if head.status < 200 and head.status != 101:

@@ -156,11 +156,12 @@ def find_head_end(
     if not leniency.allow_lf_only_line_endings:
         end = buf.find(b"\r\n\r\n", max(start, scan))
         return (end + 2, end + 4) if end >= 0 else (-1, -1)
-    found = _EMPTY_LINE(buf, max(start, scan - 3))
-    return (found.start() + 1, found.end()) if found else (-1, -1)
-
-
-_EMPTY_LINE = re.compile(rb"\n\r?\n").search
+    start = max(start, scan - 3)
+    usual = buf.find(b"\n\r\n", start)
+    bare = buf.find(b"\n\n", start, usual + 1 if usual >= 0 else len(buf))
+    if bare >= 0:
+        return bare + 1, bare + 2
+    return (usual + 1, usual + 3) if usual >= 0 else (-1, -1)
 
 
 def check_incomplete_head(buf: bytes | bytearray, start: int, scan: int, limits: Limits) -> None:
