@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flare.errors import NetworkError
-from flare.http.client.auth import Auth, ChallengedAuth, Signing
 from flare.http.client.content import Content
 from flare.http.client.fields import (
     CONTENT_FIELDS,
@@ -20,6 +21,9 @@ from flare.http.proto.headers import HeaderMap
 from flare.http.proto.heads import ResponseHead
 from flare.http.request import Request
 from flare.net import SocketAddr
+
+if TYPE_CHECKING:
+    from flare.http.client.auth import Auth, ChallengedAuth, Signing
 
 __all__ = ["NO_PEER", "Call"]
 
@@ -98,6 +102,8 @@ class Call:
         return Outgoing(self.method, self.target, section, fields, content, upgrade=upgrade)
 
     def _proof(self, auth: Auth | ChallengedAuth) -> HeaderMap:
+        from flare.http.client.auth import ChallengedAuth
+
         proof = HeaderMap()
         if isinstance(auth, ChallengedAuth):
             auth.authorize(self._signing(), proof)
@@ -106,6 +112,8 @@ class Call:
         return proof
 
     def _signing(self) -> Signing:
+        from flare.http.client.auth import Signing
+
         target, content = self.target, self.content
         body = None if content.source is not None else content.data
         return Signing(self.method, f"{target.origin.scheme}://{target.peer}", target.line, body)
@@ -123,6 +131,10 @@ class Call:
     def challenged(self, head: ResponseHead) -> bool:
         """Whether the 401 *head* can be answered by sending the request once more."""
         auth = self.auth
+        if auth is None:
+            return False
+        from flare.http.client.auth import ChallengedAuth
+
         if not isinstance(auth, ChallengedAuth) or self.challenges >= MAX_CHALLENGES:
             return False
         asked = [value for lower, _, value in head.fields.items if lower == "www-authenticate"]

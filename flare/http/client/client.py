@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 from flare._version import __version__
 from flare.errors import ValidationError
 from flare.http.body import as_body
-from flare.http.client.auth import Auth, ChallengedAuth, as_auth
 from flare.http.client.call import Call
 from flare.http.client.connection import response_limits
 from flare.http.client.content import UNSET, Content, encode_content
@@ -39,6 +38,7 @@ from flare.http.request import Request
 from flare.http.response import Response
 
 if TYPE_CHECKING:
+    from flare.http.client.auth import Auth, ChallengedAuth
     from flare.http.client.call_options import (
         AuthLike,
         BodyOptions,
@@ -153,7 +153,7 @@ class HttpClient:
             else:
                 auth, base_url = base_url, ""
         self._resolver = TargetResolver(base_url)
-        self._auth = as_auth(auth)
+        self._auth = None if auth is None else _as_auth(auth)
         self._limits = Timeouts.of(
             timeout_ms, connect_timeout_ms, read_timeout_ms, write_timeout_ms, pool_timeout_ms
         )
@@ -379,7 +379,7 @@ class HttpClient:
         """The call's own credentials, or a field among *headers*, or the client's, or the URL's,
         or the user's file's."""
         if auth is not None:
-            return as_auth(auth)
+            return _as_auth(auth)
         if headers is not None and "authorization" in headers:
             return None
         if self._auth is not None and at_home:
@@ -578,6 +578,12 @@ class HttpClient:
         active, idle, waiting = self._pool.counts()
         base = f" {self.base_url}" if self.base_url else ""
         return f"<HttpClient{base} active={active} idle={idle} waiting={waiting}>"
+
+
+def _as_auth(auth: AuthLike) -> Auth | ChallengedAuth | None:
+    from flare.http.client.auth import as_auth
+
+    return as_auth(auth)
 
 
 def _streamed(reply: Reply) -> HttpDownload:

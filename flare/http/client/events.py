@@ -23,13 +23,13 @@ __all__ = ["active_log", "masked_fields", "masked_url"]
 _DEBUG = 10
 _logger: Logger | None = None
 
-_pairs = re.compile(r"([?&;])([^=&;#]*+)=([^&;#]*+)").sub
+# Patterns as text: they are compiled by the first who logs.
+_PAIRS = r"([?&;])([^=&;#]*+)=([^&;#]*+)"
 # In part of a name, or the whole of a short one.
-_is_telling = re.compile(
-    r".*(?:auth|code|cred|csrf|hash|jwt|key|nonce|otp|passw|pwd|secret|session|sig|token|xsrf).*"
-    r"|p|pass|pin|sid|state",
-    re.IGNORECASE,
-).fullmatch
+_TELLING = (
+    r"(?i:.*(?:auth|code|cred|csrf|hash|jwt|key|nonce|otp|passw|pwd|secret|session|sig|token|xsrf).*"
+    r"|p|pass|pin|sid|state)"
+)
 _MAX_URL_CHARS = 2000
 
 
@@ -48,14 +48,14 @@ def masked_url(url: str) -> str:
     """*url*, which has no userinfo, as one printable line without the secrets in its query."""
     shown = url[:_MAX_URL_CHARS]
     if "?" in shown:
-        shown = _pairs(_mask_pair, shown)
+        shown = re.sub(_PAIRS, _mask_pair, shown)
     shown = ascii(shown)[1:-1]
     return shown if len(url) <= _MAX_URL_CHARS else shown + "..."
 
 
 def _mask_pair(pair: re.Match[str]) -> str:
     mark, name, value = pair.groups()
-    return f"{mark}{name}={'***' if value and _is_telling(name) else value}"
+    return f"{mark}{name}={'***' if value and re.fullmatch(_TELLING, name) else value}"
 
 
 def masked_fields(fields: FieldBlock) -> str:

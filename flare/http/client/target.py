@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flare.http.client.auth import BasicAuth
 from flare.http.client.content import encode_pairs
 from flare.http.proto.url import Url, UrlParseError
+
+if TYPE_CHECKING:
+    from flare.http.client.auth import BasicAuth
 
 __all__ = ["Origin", "Params", "Target", "TargetResolver"]
 
@@ -47,8 +49,11 @@ class Target:
         self.authority = url.authority()
         self.line = url.request_target()
         self.text = str(url)
-        has_auth = url.username or url.password
-        self.auth = BasicAuth(url.username, url.password) if has_auth else None
+        self.auth: BasicAuth | None = None
+        if url.username or url.password:
+            from flare.http.client.auth import BasicAuth
+
+            self.auth = BasicAuth(url.username, url.password)
 
     @classmethod
     def parse(cls, text: str) -> Target:
