@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 from flare._version import __version__
 from flare.errors import ValidationError
 from flare.http.body import as_body
+from flare.http.client.arguments import (
+    as_auth,
+    as_transport,
+    checked_cookies,
+    checked_retry,
+    read_netrc,
+)
 from flare.http.client.call import Call
 from flare.http.client.connection import response_limits
 from flare.http.client.content import UNSET, Content, encode_content
@@ -31,7 +38,7 @@ from flare.http.client.state import ClientState, RequestHook, ResponseHook, as_h
 from flare.http.client.target import Params, Target, TargetResolver
 from flare.http.client.timeouts import Clock, Timeouts
 from flare.http.client.tls_settings import Cert, TlsSettings, Verify
-from flare.http.client.transport import TcpTransport, Transport, UnixTransport
+from flare.http.client.transport import TcpTransport, Transport
 from flare.http.decoding import accepted_codings
 from flare.http.proto.headers import HeaderMap
 from flare.http.request import Request
@@ -48,7 +55,6 @@ if TYPE_CHECKING:
     )
     from flare.http.client.cookie_jar import ClientCookieJar
     from flare.http.client.multipart import FilesLike
-    from flare.http.client.netrc_auth import NetrcCredentials
     from flare.http.client.save import Progress
     from flare.http.handler import HandlerLike
     from flare.http.retry import RetryPolicy
@@ -153,16 +159,16 @@ class HttpClient:
             else:
                 auth, base_url = base_url, ""
         self._resolver = TargetResolver(base_url)
-        self._auth = None if auth is None else _as_auth(auth)
+        self._auth = as_auth(auth)
         self._limits = Timeouts.of(
             timeout_ms, connect_timeout_ms, read_timeout_ms, write_timeout_ms, pool_timeout_ms
         )
         self._policy = redirect_policy or RedirectPolicy(max_redirects)
         if max_response_bytes is not None and max_response_bytes < 0:
             raise ValidationError("max_response_bytes", f"must be >= 0, got {max_response_bytes}")
-        chosen = TcpTransport() if transport is None else _as_transport(transport)
-        self._retry = _checked_retry(retry)
-        self._netrc = _read_netrc(netrc)
+        chosen = TcpTransport() if transport is None else as_transport(transport)
+        self._retry = None if retry is None else checked_retry(retry)
+        self._netrc = read_netrc(netrc)
         self._state = self._new_state(cookies, as_hooks(on_request), as_hooks(on_response))
         self._closed = threading.Event()
         self._user_agent = user_agent
@@ -334,7 +340,7 @@ class HttpClient:
                 self._auth_for(target, headers, auth, at_home),
                 self._defaults if at_home else self._foreign_defaults,
                 self._state,
-                None if cookies is None else _checked_cookies(cookies, headers),
+                None if cookies is None else checked_cookies(cookies, headers),
                 self._decode_limit if headers is None or wants_decoding(headers) else None,
                 self._tls.but(verify, cert),
             )
@@ -350,7 +356,7 @@ class HttpClient:
             else:
                 from flare.http.client.retries import Retries
 
-                retries = Retries(_checked_retry(retry), call, clock, self._closed)
+                retries = Retries(checked_retry(retry), call, clock, self._closed)
                 response = retries.run(
                     lambda attempt: self._sender.follow(attempt, clock, policy),
                     _streamed if stream else Reply.buffered,
@@ -379,7 +385,7 @@ class HttpClient:
         """The call's own credentials, or a field among *headers*, or the client's, or the URL's,
         or the user's file's."""
         if auth is not None:
-            return _as_auth(auth)
+            return as_auth(auth)
         if headers is not None and "authorization" in headers:
             return None
         if self._auth is not None and at_home:
@@ -533,7 +539,7 @@ class HttpClient:
         """Try again by *policy*, or ``RetryPolicy()``, from now on; returns the client."""
         from flare.http.retry import RetryPolicy
 
-        self._retry = RetryPolicy() if policy is None else _checked_retry(policy)
+        self._retry = RetryPolicy() if policy is None else checked_retry(policy)
         return self
 
     def cookie_header(self, url: str = "") -> str:
@@ -580,61 +586,6 @@ class HttpClient:
         return f"<HttpClient{base} active={active} idle={idle} waiting={waiting}>"
 
 
-def _as_auth(auth: AuthLike) -> Auth | ChallengedAuth | None:
-    from flare.http.client.auth import as_auth
-
-    return as_auth(auth)
-
-
 def _streamed(reply: Reply) -> HttpDownload:
     reply.lift_total()
     return HttpDownload(reply)
-
-
-def _as_transport(transport: Any) -> Transport:
-    if isinstance(transport, str):
-        scheme, _, path = transport.partition(":")
-        if scheme != "unix":
-            raise ValidationError("transport", f"must be 'unix:/path', not {transport!a}")
-        return UnixTransport(path)
-    # A router has a connect(), too.
-    is_handler = callable(getattr(transport, "serve", None))
-    if not is_handler and isinstance(transport, Transport) and not isinstance(transport, type):
-        return transport
-    from flare.http.client.in_process import HandlerTransport
-
-    try:
-        return HandlerTransport(transport)
-    except TypeError:
-        name = type(transport).__name__
-        raise TypeError(f"transport must have connect() or be a handler, not a {name}") from None
-
-
-def _checked_retry(retry: Any) -> Any:
-    if retry is not None:
-        from flare.http.retry import RetryPolicy
-
-        if not isinstance(retry, RetryPolicy):
-            raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}")
-    return retry
-
-
-def _checked_cookies(
-    cookies: Mapping[str, str], headers: HeaderMap | None
-) -> dict[str, str] | None:
-    """The cookies of one call. Raises as ``Cookie.to_request_pair`` does."""
-    if headers is not None and "cookie" in headers:
-        raise ValidationError("cookies", "give them, or a Cookie field, not both")
-    from flare.http.proto.cookie import Cookie
-
-    for name, value in cookies.items():
-        Cookie(name, value).to_request_pair()
-    return dict(cookies) or None
-
-
-def _read_netrc(netrc: bool | str | os.PathLike[str]) -> NetrcCredentials | None:
-    if netrc is False:
-        return None
-    from flare.http.client.netrc_auth import NetrcCredentials
-
-    return NetrcCredentials(None if netrc is True else netrc)
