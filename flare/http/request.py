@@ -7,6 +7,7 @@ on first use.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -321,10 +322,15 @@ class Request:
         return f"<Request {self.method} {ascii(self.path)[1:-1]}>"
 
 
+_escapes = re.compile(r"(?:%[0-9A-Fa-f]{2})+").sub
+
+
 def _form_decode(text: str) -> str:
     """Undo form encoding as browsers do: a ``%`` that starts no escape stands for itself."""
-    if "%" not in text and "+" not in text:
-        return text
-    from urllib.parse import unquote_plus
+    if "+" in text:
+        text = text.replace("+", " ")
+    return _escapes(_bytes_meant, text) if "%" in text else text
 
-    return unquote_plus(text)
+
+def _bytes_meant(found: re.Match[str]) -> str:
+    return bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "replace")

@@ -9,9 +9,13 @@ never enter it.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from flare.http.proto.errors import HttpParseError, excerpt
 from flare.http.proto.h1_leniency import STRICT, H1LeniencyConfig
+
+if TYPE_CHECKING:
+    from flare.http.proto.heads import RequestHead
 
 __all__ = ["FieldBlock", "Item", "is_secret_name", "parse_field_block"]
 
@@ -39,7 +43,19 @@ _block_memo: dict[bytes, FieldBlock] = {}
 
 def is_secret_name(lower: str) -> bool:
     """Whether a field of this lower-case name may carry a credential."""
-    return _SECRET.search(lower) is not None
+    return lower not in _HARMLESS and _SECRET.search(lower) is not None
+
+
+# What framing and connection handling ask for, and what nearly every client sends besides.
+_TELLING = frozenset(
+    "host content-length content-type transfer-encoding connection expect upgrade".split()
+)
+_HARMLESS = frozenset(
+    "user-agent accept accept-encoding accept-language accept-charset cache-control pragma dnt te "
+    "origin priority upgrade-insecure-requests sec-fetch-dest sec-fetch-mode sec-fetch-site "
+    "sec-fetch-user sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform range if-none-match "
+    "if-modified-since x-requested-with".split()
+)
 
 
 class FieldBlock:
@@ -47,7 +63,8 @@ class FieldBlock:
 
     The facts: ``hosts``, ``content_lengths``, ``content_types`` and ``transfer_encodings`` are
     all values of those fields, ``connection`` the lower-case options of ``Connection``,
-    ``expect`` and ``upgrade`` lower-case values or ``""``.
+    ``expect`` and ``upgrade`` lower-case values or ``""``. ``ordinary`` is a head of an HTTP/1.1
+    request for a path, with just these fields, that was found to be good.
     """
 
     __slots__ = (
@@ -57,6 +74,7 @@ class FieldBlock:
         "expect",
         "hosts",
         "items",
+        "ordinary",
         "secret",
         "transfer_encodings",
         "upgrade",
@@ -72,29 +90,31 @@ class FieldBlock:
         self.expect = ""
         self.upgrade = ""
         self.secret = False
+        self.ordinary: RequestHead | None = None
         for lower, _, value in items:
-            match lower:
-                case "host":
-                    self.hosts += (value,)
-                case "content-length":
-                    self.content_lengths += (value,)
-                case "content-type":
-                    self.content_types += 1
-                case "transfer-encoding":
-                    self.transfer_encodings += (value,)
-                case "connection":
-                    self.connection |= {
-                        option.strip(" \t") for option in value.lower().split(",")
-                    } - {""}
-                case "expect":
-                    self.expect = (
-                        f"{self.expect}, {value}".lower() if self.expect else value.lower()
-                    )
-                case "upgrade":
-                    self.upgrade = value.lower()
-                case _:
-                    if not self.secret:
-                        self.secret = is_secret_name(lower)
+            if lower in _TELLING:
+                self._note(lower, value)
+            elif not self.secret and is_secret_name(lower):
+                self.secret = True
+
+    def _note(self, lower: str, value: str) -> None:
+        match lower:
+            case "host":
+                self.hosts += (value,)
+            case "content-length":
+                self.content_lengths += (value,)
+            case "content-type":
+                self.content_types += 1
+            case "transfer-encoding":
+                self.transfer_encodings += (value,)
+            case "connection":
+                self.connection |= {option.strip(" \t") for option in value.lower().split(",")} - {
+                    ""
+                }
+            case "expect":
+                self.expect = f"{self.expect}, {value}".lower() if self.expect else value.lower()
+            case "upgrade":
+                self.upgrade = value.lower()
 
     def __len__(self) -> int:
         return len(self.items)

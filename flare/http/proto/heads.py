@@ -117,6 +117,19 @@ class RequestHead:
             self.keep_alive = False
         self.expect_continue = bool(fields.expect and minor and framing.kind != NO_BODY)
 
+    def with_line(self, method: str, target: str) -> RequestHead:
+        """The same head but for *method*, which is not CONNECT, and *target*."""
+        other = RequestHead.__new__(RequestHead)
+        other.method = method
+        other.target = target
+        other.minor = self.minor
+        other.version = self.version
+        other.fields = self.fields
+        other.framing = self.framing
+        other.keep_alive = self.keep_alive
+        other.expect_continue = self.expect_continue
+        return other
+
     def __repr__(self) -> str:
         return f"<RequestHead {self.method} {self.target.partition('?')[0]!a} {self.version}>"
 
@@ -211,6 +224,9 @@ def parse_request_head(head: bytes, limits: Limits, max_fields: int = MAX_FIELDS
         raise _fields_too_large(limits)
     method, target, minor = _request_line(line, limits)
     fields = parse_field_block(section, max_fields=max_fields, leniency=leniency)
+    ordinary = minor == 1 and target[0] == "/" and method != "CONNECT"
+    if ordinary and strict and fields.ordinary is not None:
+        return _remember(head, fields.ordinary.with_line(method, target))
     if target[0] != "/" or method == "CONNECT":
         target, fields = _unusual_target(method, target, minor, fields)
     _check_host(fields, minor)
@@ -222,7 +238,16 @@ def parse_request_head(head: bytes, limits: Limits, max_fields: int = MAX_FIELDS
     if fields.expect and minor and fields.expect != "100-continue":
         raise HttpParseError(HttpParseError.UNKNOWN_EXPECTATION, excerpt(fields.expect.encode()))
     parsed = RequestHead(method, target, minor, fields, framing)
-    if strict and not fields.secret and len(head) <= _MEMO_HEAD_BYTES and "?" not in target:
+    if not strict:
+        return parsed
+    if ordinary and not fields.secret:  # only those are seen again
+        fields.ordinary = parsed
+    return _remember(head, parsed)
+
+
+def _remember(head: bytes, parsed: RequestHead) -> RequestHead:
+    """*parsed*, which will be known again by *head* unless it may hold a secret."""
+    if not parsed.fields.secret and len(head) <= _MEMO_HEAD_BYTES and "?" not in parsed.target:
         if len(_head_memo) >= _MEMO_HEADS:
             _head_memo.clear()
         _head_memo[head] = parsed

@@ -39,9 +39,10 @@ from flare.http.server.wire import BodyWriter, Exchange
 
 if TYPE_CHECKING:
     from flare.http.proto.heads import RequestHead
+    from flare.http.request import Request
     from flare.http.server.worker import Worker
 
-__all__ = ["PENDING", "REFUSED", "Dispatch", "Fate"]
+__all__ = ["ASK", "PENDING", "REFUSED", "Dispatch", "Fate"]
 
 
 class _Marker:
@@ -122,7 +123,8 @@ class Fate:
             self._wait = _PROBE_MS
 
 
-_ASK = Fate(None, "ask")
+ASK: Final = Fate(None, "ask")
+_ROAD: Final = Fate(None, "road")
 
 
 class Dispatch:
@@ -157,38 +159,41 @@ class Dispatch:
         """Call the handler for *exchange*: its result, or ``PENDING`` where it comes later as an
         ``Outcome``, or ``REFUSED`` where too many wait. Raises ``Overtaken``."""
         request = exchange.request
-        router = self._router
         try:
-            if router is not None:
-                key, exchange.function = router.resolve(request)
-            else:
-                exchange.function = self._function
-                key = dispatch_key(self._handler, request) if self._keyed else self._handler
+            exchange.function, fate = self.find(request)
         except Exception as error:
             self._uncounted += 1
             return error_response(request, error)
-        fate = self._fates.get(id(key))
-        if fate is None:
-            fate = self._new_fate(self._fates, key)
         exchange.fate = fate
         if self._takes_cancel:
             self._give_cancel(exchange)
         return self._start(exchange, fate, is_request=True)
 
+    def find(self, request: Request) -> tuple[Callable[..., Any], Fate]:
+        """Who answers *request*. Raises what the handler's ``dispatch_key`` does."""
+        key: object
+        if self._router is not None:
+            key, function = self._router.resolve(request)
+        else:
+            function = self._function
+            key = dispatch_key(self._handler, request) if self._keyed else self._handler
+        return function, self._fates.get(id(key)) or self._new_fate(self._fates, key)
+
     def plan(self, head: RequestHead) -> Plan:
-        """Who answers requests with *head*, where no look at the single request is needed."""
-        key: object = None
-        function: Callable[..., object] = self._function
+        """Who answers requests with *head*: ``function`` and ``fate``. The fate is ``ASK`` where
+        ``find`` must look at each of them, and never ``quick`` where the lane is not for them."""
+        function = self._function
+        if head.method == "HEAD" or not head.keep_alive or self._takes_cancel:
+            return Plan(head, function, _ROAD)
+        key: object = self._handler
         if self._router is not None:
             key = route = self._router.literal_route(head.method, head.target)
-            if route is not None:
-                function = route.function
-        elif not self._keyed and not self._takes_cancel:
-            key = self._handler
-        if key is None or head.method == "HEAD" or not head.keep_alive:
-            return Plan(head, function, _ASK)
-        fate = self._fates.get(id(key)) or self._new_fate(self._fates, key)
-        return Plan(head, function, fate)
+            if route is None:
+                return Plan(head, function, ASK)
+            function = route.function
+        elif self._keyed:
+            return Plan(head, function, ASK)
+        return Plan(head, function, self._fates.get(id(key)) or self._new_fate(self._fates, key))
 
     @staticmethod
     def _give_cancel(exchange: Exchange) -> None:

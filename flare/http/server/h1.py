@@ -80,21 +80,13 @@ class H1Wire(RefusingWire):
         self._decoder.receive(data)
 
     def take(self, data: bytes) -> Exchange | None:
-        # One request in one read, like one before: the common case, and nothing to decode.
-        clean = self.clean
-        if clean:
-            plan = self._shared.known.get(data)
+        if self.clean:
+            # One request in one read: the common case, and nothing to decode.
+            plan = self._shared.known.get(data) or self._shared.plan(data)
             if plan is not None:
                 return self._exchange(plan.head, b"")
-            self.clean = False
-        decoder = self._decoder
-        decoder.receive(data)
-        exchange = self.next_exchange()
-        if clean and exchange is not None and not decoder.buffered and data[0] > 0x20:
-            head = exchange.head
-            if head.framing.kind == NO_BODY:
-                self._shared.remember(data, head)
-        return exchange
+        self.receive(data)
+        return self.next_exchange()
 
     def next_exchange(self) -> Exchange | None:
         if self.clean or self.phase >= BUSY:

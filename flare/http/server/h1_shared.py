@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from flare.http._respond import KEEP_ALIVE
-from flare.http.proto.heads import RequestHead
+from flare.http.proto.errors import HttpParseError
+from flare.http.proto.framing import NO_BODY
+from flare.http.proto.heads import RequestHead, parse_request_head
 from flare.http.server.config import ServerConfig
 from flare.runtime.date_cache import DateCache
 
@@ -21,8 +23,7 @@ _MEMO_READ_BYTES = 1024
 
 
 class Plan(NamedTuple):
-    """A request that was seen before, and who answers it; a *fate* that is not ``quick`` where
-    that must be asked each time."""
+    """A head, and who answers it: see ``Dispatch.plan``."""
 
     head: RequestHead
     function: Callable[[Request], object]
@@ -39,6 +40,7 @@ class H1Shared:
     """
 
     __slots__ = (
+        "_lenient",
         "_make_plan",
         "config",
         "date",
@@ -62,6 +64,7 @@ class H1Shared:
         self.config = config
         self._make_plan = make_plan
         self.limits = config.h1_limits()
+        self._lenient = config.h1_leniency.any_enabled()
         self.date = date or DateCache()
         self.known: dict[bytes, Plan] = {}
         self.refresh_date()
@@ -73,12 +76,22 @@ class H1Shared:
         self.date_value = self.date.current_string()
         self.keep_alive_end = self.date_line + KEEP_ALIVE
 
-    def remember(self, read: bytes, head: RequestHead) -> None:
-        """Know *read* again, unless it may hold a secret, or has to be looked at each time."""
-        fields = head.fields
-        if fields.secret or fields.upgrade or "?" in head.target:
-            return
-        if len(read) <= _MEMO_READ_BYTES:
+    def plan(self, read: bytes) -> Plan | None:
+        """The plan for what one read gave, as for ``known``; remembered unless it may hold a
+        secret. ``None`` where it is not one whole request without a body, or not a good one, or
+        asks for another protocol."""
+        end = read.find(b"\r\n\r\n")
+        if end < 0 or end + 4 != len(read) or read[0] <= 0x20 or self._lenient:
+            return None
+        try:
+            head = parse_request_head(read[:-2], self.limits, self.limits.max_fields)
+        except HttpParseError:
+            return None  # the decoder will find it, and say so
+        if head.framing.kind != NO_BODY or head.fields.upgrade:
+            return None
+        plan = self._make_plan(head)
+        if not head.fields.secret and "?" not in head.target and len(read) <= _MEMO_READ_BYTES:
             if len(self.known) >= _MEMO_READS:
                 self.known.clear()
-            self.known[read] = self._make_plan(head)
+            self.known[read] = plan
+        return plan

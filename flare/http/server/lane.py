@@ -1,4 +1,4 @@
-"""The short lane: one read that is one known request, answered at once by a plain response.
+"""The short lane: one read that is one request, answered at once by a plain response.
 
 That is nearly every request of a busy server, and all that can be saved on it is calls. So the
 steps that ``connection.py``, ``h1.py`` and ``dispatch.py`` take one by one stand here in one
@@ -19,6 +19,7 @@ from flare.http._respond import KNOWN_LENGTHS, LONGEST_KNOWN, STARTS
 from flare.http.cancel import CancelReason
 from flare.http.request import Request
 from flare.http.response import Response
+from flare.http.server.dispatch import ASK
 from flare.http.server.failures import error_response
 from flare.http.server.lease import Overtaken
 from flare.http.server.threads import Outcome
@@ -34,7 +35,8 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
     """The lane of *worker*: called by its leader for a plain ``Connection`` that is readable."""
     config, h1, lease, dispatch = worker.config, worker.h1, worker.lease, worker.dispatch
     read_bytes, expose_errors = config.read_buffer_size, config.expose_error_messages
-    known, enter, leave = h1.known.get, lease.enter, lease.leave
+    known, make_plan, find = h1.known.get, h1.plan, dispatch.find
+    enter, leave = lease.enter, lease.leave
     make_request, threads, known_start = Request._from_head, worker.threads.all, STARTS.get
     tally = worker.tally
 
@@ -46,22 +48,32 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
         except OSError:
             connection.close(CancelReason.PEER_CLOSED)
             return
-        plan = known(data)
-        if plan is None or not plan.fate.quick or len(threads) - 1 <= dispatch.busy:
+        plan = known(data) or make_plan(data)
+        if plan is None or len(threads) - 1 <= dispatch.busy:
             connection.on_data(data)
             return
-        tally.bytes_in += len(data)
-        request = make_request(plan.head, b"", connection.peer, expose_errors)
+        head, function, fate = plan
+        request = make_request(head, b"", connection.peer, expose_errors)
         if connection.tls_info is not None:
             request.tls_info = connection.tls_info
+        if fate is ASK:
+            try:
+                function, fate = find(request)
+            except Exception:
+                pass  # asked again over there, and answered for
+        if not fate.quick:
+            connection.on_data(data)
+            return
+        dispatch.requests += 1
+        tally.bytes_in += len(data)
         exchange = worker.spare
         exchange.connection = connection
         exchange.request = request
-        exchange.head = plan.head
-        exchange.fate = plan.fate
+        exchange.head = head
+        exchange.fate = fate
         serial = enter(exchange)
         try:
-            result = plan.function(request)
+            result = function(request)
         except Exception as error:
             result = error_response(request, error)
         except BaseException as failure:
