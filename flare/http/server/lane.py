@@ -64,7 +64,6 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
         if not fate.quick:
             connection.on_data(data)
             return
-        dispatch.requests += 1
         tally.bytes_in += len(data)
         exchange = worker.spare
         exchange.connection = connection
