@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from flare.http.handler import WithRaises as WithRaises
     from flare.http.handler import WithViewCancel as WithViewCancel
     from flare.http.handler import dispatch as dispatch
+    from flare.http.handler import stream_body as stream_body
     from flare.http.proto.cookie import Cookie as Cookie
     from flare.http.proto.cookie import CookieJar as CookieJar
     from flare.http.proto.cookie import SameSite as SameSite
@@ -108,6 +109,10 @@ if TYPE_CHECKING:
     from flare.http.proxy_protocol import parse_proxy_v1 as parse_proxy_v1
     from flare.http.proxy_protocol import parse_proxy_v2 as parse_proxy_v2
     from flare.http.request import Request as Request
+    from flare.http.request_stream import RequestBodyError as RequestBodyError
+    from flare.http.request_stream import RequestBodyTimeout as RequestBodyTimeout
+    from flare.http.request_stream import RequestBodyTruncated as RequestBodyTruncated
+    from flare.http.request_stream import RequestStream as RequestStream
     from flare.http.request_view import RequestView as RequestView
     from flare.http.request_view import parse_request_view as parse_request_view
     from flare.http.response import Response as Response
@@ -156,7 +161,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.forwarded": "TrustedProxies",
         "flare.http.handler": """
             CancelHandler FnHandler FnHandlerCT Handler HandlerInfallible ViewHandler WithCancel
-            WithRaises WithViewCancel dispatch
+            WithRaises WithViewCancel dispatch stream_body
         """,
         "flare.http.proto.cookie": """
             Cookie CookieJar SameSite parse_cookie_header parse_set_cookie_header
@@ -185,6 +190,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
             ProxyHeader ProxyParseError parse_proxy_protocol parse_proxy_v1 parse_proxy_v2
         """,
         "flare.http.request": "Request",
+        "flare.http.request_stream": """
+            RequestBodyError RequestBodyTimeout RequestBodyTruncated RequestStream
+        """,
         "flare.http.request_view": "RequestView parse_request_view",
         "flare.http.response": """
             Response ResponsePool StreamingResponse bad_request forbidden internal_error

@@ -17,7 +17,9 @@ from flare.http.handler import (
     HandlerFunction,
     HandlerLike,
     as_handler_function,
+    body_marks,
     check_dispatch,
+    check_stream_body,
 )
 
 if TYPE_CHECKING:
@@ -96,11 +98,15 @@ class Route:
 
     ``method`` and ``path`` are what it answers (the path normalised: one leading slash, no
     trailing one), ``handler`` what was registered, ``params`` the names it captures, ``"*"``
-    among them. ``flare_dispatch`` is the dispatch mode chosen for it, or ``None``.
+    among them. ``flare_dispatch`` is the dispatch mode chosen for it, or ``None``;
+    ``flare_stream_body`` whether it reads its body from ``req.stream``, and
+    ``flare_max_body_size`` how much of it, ``None`` for what the server takes.
     """
 
     __slots__ = (
         "flare_dispatch",
+        "flare_max_body_size",
+        "flare_stream_body",
         "function",
         "handler",
         "index",
@@ -118,8 +124,18 @@ class Route:
         handler: HandlerLike,
         dispatch: DispatchMode | None = None,
         index: int = 0,
+        stream_body: bool | None = None,
+        max_body_size: int | None = None,
     ) -> None:
         self.function = as_handler_function(handler)
+        marked, limit = body_marks(handler)
+        if stream_body is None:
+            stream_body = marked
+        check_stream_body(stream_body, max_body_size)
+        if max_body_size is None:
+            max_body_size = limit
+        self.flare_stream_body = bool(stream_body)
+        self.flare_max_body_size = max_body_size
         if dispatch is None:
             dispatch = getattr(handler, "flare_dispatch", None)
         if dispatch is not None:

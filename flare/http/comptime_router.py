@@ -78,6 +78,9 @@ class ComptimeRouter(RouteListing, Handler):
         """Where *req* leads. Changes nothing about the request."""
         return self._router.match(req)
 
+    def _may_stream_body(self) -> bool:
+        return self._router._may_stream_body()
+
     def dispatch_key(self, req: Request) -> object:
         """The matched ``Route``; else the router."""
         return self._router.dispatch_key(req)

@@ -47,6 +47,7 @@ __all__ = [
     "as_handler_function",
     "dispatch",
     "dispatch_key",
+    "stream_body",
 ]
 
 DispatchMode = Literal["auto", "inline", "pool"]
@@ -220,6 +221,70 @@ def check_dispatch(mode: object) -> None:
         raise ValidationError("dispatch", f"expected 'auto', 'inline' or 'pool', got {mode!r}")
 
 
+def stream_body(max_body_size: int | None = None) -> Callable[[_T], _T]:
+    """Have a handler function or handler class called as soon as the head of a request is there,
+    to read the body from ``req.stream`` while it arrives.
+
+    Such a handler never runs on the loop's thread. *max_body_size* is the most bytes it takes,
+    instead of ``ServerConfig.max_body_size``. Raises ``ValidationError`` for a negative one.
+    """
+    check_stream_body(True, max_body_size)
+
+    def mark(handler: _T) -> _T:
+        try:
+            handler.flare_stream_body = True  # type: ignore[attr-defined]
+            handler.flare_max_body_size = max_body_size  # type: ignore[attr-defined]
+        except (AttributeError, TypeError):
+            raise TypeError(
+                f"stream_body() marks a function or a handler class, not a {type(handler).__name__}"
+            ) from None
+        return handler
+
+    return mark
+
+
+def check_stream_body(stream_body: object, max_body_size: int | None) -> None:
+    """Raise ``ValidationError`` for a limit that is none, or that nothing would keep to."""
+    if max_body_size is not None:
+        if not stream_body:
+            raise ValidationError("max_body_size", "only a route with stream_body has its own")
+        if max_body_size < 0:
+            raise ValidationError("max_body_size", f"must be >= 0, got {max_body_size}")
+
+
+def body_marks(handler: object) -> tuple[bool, int | None]:
+    """What ``stream_body()`` set on *handler*, or on what it wraps."""
+    while True:
+        marked = getattr(handler, "flare_stream_body", None)
+        if marked is not None:
+            return bool(marked), getattr(handler, "flare_max_body_size", None)
+        inner = _inner(handler)
+        if inner is None:
+            return False, None
+        handler = inner
+
+
+def may_stream_body(handler: object) -> bool:
+    """Whether a request for *handler* may be one that ``stream_body`` is for."""
+    if body_marks(handler)[0]:
+        return True
+    ask = getattr(handler, "_may_stream_body", None)
+    if ask is not None:
+        return bool(ask())
+    inner = _inner(handler)
+    # One that wraps in its own way has only dispatch_key to tell what is in it.
+    return hasattr(handler, "dispatch_key") if inner is None else may_stream_body(inner)
+
+
+def _inner(handler: object) -> object:
+    """What one of the adapters here, or an ``App``, wraps."""
+    for name in ("inner", "f", "handler"):
+        inner = getattr(handler, name, None)
+        if callable(inner) or hasattr(inner, "serve") or hasattr(inner, "serve_view"):
+            return inner
+    return None
+
+
 class FnHandler:
     """A plain function as a ``Handler``; ``f`` is the function. Still callable."""
 
@@ -270,8 +335,9 @@ class FnHandlerCT:
         if made is None:
             name = f"FnHandlerCT[{getattr(f, '__qualname__', f)}]"
             namespace: dict[str, Any] = {"f": staticmethod(f), "__module__": cls.__module__}
-            if hasattr(f, "flare_dispatch"):
-                namespace["flare_dispatch"] = f.flare_dispatch
+            for mark in ("flare_dispatch", "flare_stream_body", "flare_max_body_size"):
+                if hasattr(f, mark):
+                    namespace[mark] = getattr(f, mark)
             made = cls._classes.setdefault(f, type(name, (cls,), namespace))
         return made
 

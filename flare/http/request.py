@@ -20,6 +20,7 @@ from flare.net import SocketAddr
 if TYPE_CHECKING:
     from flare.http.proto.cookie import CookieJar
     from flare.http.proto.heads import RequestHead
+    from flare.http.request_stream import RequestStream
 
 __all__ = ["MissingParam", "Request"]
 
@@ -50,6 +51,7 @@ class Request:
         "_match",
         "_mount_path",
         "_params",
+        "_stream",
         "_tls_info",
         "_trailers",
         "body",
@@ -59,6 +61,8 @@ class Request:
         "url",
         "version",
     )
+
+    _stream: RequestStream
 
     # What few requests have.
     mount_path: Later[str] = Later("_mount_path", str)
@@ -205,6 +209,19 @@ class Request:
         if not isinstance(peer, ProxyPeer):
             return host
         return peer.origin(self.headers).authority(host, self.scheme)
+
+    @property
+    def stream(self) -> RequestStream:
+        """The body as a binary file. Under ``stream_body`` it is read while it still arrives;
+        else it is ``body``, which is all there. The same object each time."""
+        try:
+            return self._stream
+        except AttributeError:
+            # Nearly no request is asked for it, so none has it from the start.
+            from flare.http.request_stream import RequestStream
+
+            self._stream = RequestStream.of(self.body)
+            return self._stream
 
     def text(self) -> str:
         """The body as UTF-8, bytes that are not replaced by U+FFFD."""

@@ -31,6 +31,7 @@ from flare.http.handler import (
     HandlerLike,
     as_handler_function,
     dispatch_key,
+    may_stream_body,
 )
 from flare.http.request import Request
 from flare.http.response import Response, bad_request, not_found
@@ -45,10 +46,23 @@ class _Register(Protocol):
     """``router.get`` and its kin: with a handler they register it, without one they decorate."""
 
     @overload
-    def __call__(self, path: str, *, dispatch: DispatchMode | None = ...) -> Callable[[_F], _F]: ...
+    def __call__(
+        self,
+        path: str,
+        *,
+        dispatch: DispatchMode | None = ...,
+        stream_body: bool | None = ...,
+        max_body_size: int | None = ...,
+    ) -> Callable[[_F], _F]: ...
     @overload
     def __call__(
-        self, path: str, handler: HandlerLike, *, dispatch: DispatchMode | None = ...
+        self,
+        path: str,
+        handler: HandlerLike,
+        *,
+        dispatch: DispatchMode | None = ...,
+        stream_body: bool | None = ...,
+        max_body_size: int | None = ...,
     ) -> None: ...
 
 
@@ -104,11 +118,24 @@ class Router(RouteListing, Handler):
 
     @overload
     def route(
-        self, method: str, path: str, *, dispatch: DispatchMode | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        dispatch: DispatchMode | None = None,
+        stream_body: bool | None = None,
+        max_body_size: int | None = None,
     ) -> Callable[[_F], _F]: ...
     @overload
     def route(
-        self, method: str, path: str, handler: HandlerLike, *, dispatch: DispatchMode | None = None
+        self,
+        method: str,
+        path: str,
+        handler: HandlerLike,
+        *,
+        dispatch: DispatchMode | None = None,
+        stream_body: bool | None = None,
+        max_body_size: int | None = None,
     ) -> None: ...
     def route(
         self,
@@ -117,10 +144,13 @@ class Router(RouteListing, Handler):
         handler: Any = _LEFT_OUT,
         *,
         dispatch: DispatchMode | None = None,
+        stream_body: bool | None = None,
+        max_body_size: int | None = None,
     ) -> Any:
         """Have *handler* answer *method* on *path*; a decorator where *handler* is left out.
 
-        *dispatch* stands above the handler's own choice and the server's (see ``dispatch``).
+        *dispatch* stands above the handler's own choice and the server's (see ``dispatch``), and
+        so do *stream_body* and *max_body_size* (see ``stream_body``).
         Raises ``ValidationError`` for a bad method or pattern and for one registered before,
         ``TypeError`` for what is no handler.
         """
@@ -128,7 +158,8 @@ class Router(RouteListing, Handler):
         segments = split_pattern(path)
 
         def register(handler: _F) -> _F:
-            self._add(Route(method, segments, handler, dispatch, len(self._routes)))
+            index = len(self._routes)
+            self._add(Route(method, segments, handler, dispatch, index, stream_body, max_body_size))
             return handler
 
         if handler is _LEFT_OUT:
@@ -277,6 +308,12 @@ class Router(RouteListing, Handler):
         if self._fallback is not None:
             return self._fallback.match
         return Match(self, _not_found)
+
+    def _may_stream_body(self) -> bool:
+        routes = [*self._routes, *filter(None, [self._fallback])]
+        return any(route.flare_stream_body for route in routes) or any(
+            may_stream_body(mount.handler) for mount in self._mounts
+        )
 
     def _methods(self) -> list[str]:
         """The methods of all routes, those of mounted routers among them."""

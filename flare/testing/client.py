@@ -53,7 +53,7 @@ class TestClient(Generic[H]):
         self,
         method: str,
         path: str,
-        body: ReadableBuffer | str = b"",
+        body: ReadableBuffer | str | Iterable[bytes] = b"",
         headers: _Headers = None,
         *,
         json: Any = _LEFT_OUT,
@@ -63,6 +63,8 @@ class TestClient(Generic[H]):
 
         *data* is a mapping or pairs; a value that is a list stands for several fields; bytes and
         text go out as they are. *json* and *data* set ``Content-Type`` where *headers* has none.
+        *body* may also be a binary file or an iterable of bytes, which is read first: the handler
+        has all of it in ``req.body`` and in ``req.stream``.
         Raises ``ValidationError`` where more than one of the three is given.
         """
         sent, content_type = _encode(body, json, data)
@@ -102,7 +104,7 @@ class TestClient(Generic[H]):
     def post(
         self,
         path: str,
-        body: ReadableBuffer | str = b"",
+        body: ReadableBuffer | str | Iterable[bytes] = b"",
         headers: _Headers = None,
         *,
         json: Any = _LEFT_OUT,
@@ -114,7 +116,7 @@ class TestClient(Generic[H]):
     def put(
         self,
         path: str,
-        body: ReadableBuffer | str = b"",
+        body: ReadableBuffer | str | Iterable[bytes] = b"",
         headers: _Headers = None,
         *,
         json: Any = _LEFT_OUT,
@@ -126,7 +128,7 @@ class TestClient(Generic[H]):
     def patch(
         self,
         path: str,
-        body: ReadableBuffer | str = b"",
+        body: ReadableBuffer | str | Iterable[bytes] = b"",
         headers: _Headers = None,
         *,
         json: Any = _LEFT_OUT,
@@ -169,7 +171,9 @@ def _takes(signature: inspect.Signature, count: int) -> bool:
     return True
 
 
-def _encode(body: ReadableBuffer | str, json: Any, data: Any) -> tuple[bytes, str]:
+def _encode(
+    body: ReadableBuffer | str | Iterable[bytes], json: Any, data: Any
+) -> tuple[bytes, str]:
     """The bytes to send and their media type, ``""`` where nothing says which."""
     if bool(body) + (json is not _LEFT_OUT) + (data is not _LEFT_OUT) > 1:
         raise ValidationError("body", "give one of body, json and data")
@@ -178,8 +182,13 @@ def _encode(body: ReadableBuffer | str, json: Any, data: Any) -> tuple[bytes, st
         return text.encode(), "application/json"
     if data is not _LEFT_OUT and not isinstance(data, (str, bytes, bytearray, memoryview)):
         return urlencode(data, doseq=True).encode(), "application/x-www-form-urlencoded"
-    raw = body if data is _LEFT_OUT else data
-    return raw.encode() if isinstance(raw, str) else bytes(raw), ""
+    raw: Any = body if data is _LEFT_OUT else data
+    if isinstance(raw, str):
+        return raw.encode(), ""
+    try:
+        return bytes(memoryview(raw)), ""
+    except TypeError:
+        return drain_body(raw), ""
 
 
 def _buffered(result: Response | StreamingResponse[Any]) -> Response:

@@ -98,7 +98,7 @@ class ChunkedDecoder:
         self._section = bytearray()
         self._extension_bytes = 0
         self._decoded = 0
-        self._max_body_size = max_body_size
+        self.max_body_size = max_body_size
         self._max_trailer_size = max_trailer_size
         self._max_fields = max_fields
         if leniency.accept_invalid_chunk_extension_chars:
@@ -177,9 +177,9 @@ class ChunkedDecoder:
             raise _bad_chunk(f"more than {MAX_EXTENSION_BYTES} bytes of extensions in a body")
         self._left = int(digits, 16)
         self._decoded += self._left
-        if self._max_body_size is not None and self._decoded > self._max_body_size:
+        if self.max_body_size is not None and self._decoded > self.max_body_size:
             raise HttpParseError(
-                HttpParseError.BODY_TOO_LARGE, f"body over {self._max_body_size} bytes"
+                HttpParseError.BODY_TOO_LARGE, f"body over {self.max_body_size} bytes"
             )
         self._state = _State.DATA if self._left else _State.TRAILERS
         return end + 1

@@ -254,6 +254,17 @@ class RequestDecoder(_Decoder):
                 self.refused_head = True
             raise self._fail(error)
 
+    def limit_body(self, head: RequestHead, limit: int) -> None:
+        """At most *limit* bytes of body for the request with *head*, the one that came last.
+
+        Raises BODY_TOO_LARGE, at once where the head says so.
+        """
+        if head.framing.kind == LENGTH and head.framing.length > limit:
+            self.refused_head = head.method == "HEAD"
+            raise self._fail(_body_too_large(limit))
+        if self._chunked is not None:
+            self._chunked.max_body_size = limit
+
     def _next_head(self) -> RequestHead | None:
         buf, pos, limits = self._buf, self._pos, self.limits
         if pos >= len(buf):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from flare.http.cancel import CancelReason
 from flare.http.response import Response
 from flare.http.server.dispatch import PENDING, REFUSED
+from flare.http.server.intake import Intake
 from flare.http.server.logs import log_access, log_late_handler
 from flare.http.server.socket_connection import NEVER_MS, SocketConnection
 from flare.http.server.wire import (
@@ -30,6 +31,7 @@ from flare.http.server.wire import (
     BodyWriter,
     Exchange,
     OpeningWire,
+    StreamedExchange,
     Wire,
 )
 from flare.net import SocketAddr
@@ -60,6 +62,7 @@ class Connection(SocketConnection):
         "_began",
         "_body_began",
         "_exchange",
+        "_intake",
         "_read_bytes",
         "_stream",
         "_task",
@@ -81,6 +84,7 @@ class Connection(SocketConnection):
         self._task: Exchange | BodyWriter | None = None
         self._task_deadline = NEVER_MS
         self._exchange: Exchange | None = None
+        self._intake: Intake | None = None
 
     def begin(self) -> None:
         """The connection is there, and its peer is to speak."""
@@ -106,6 +110,8 @@ class Connection(SocketConnection):
                 self._on_writable()
             else:
                 self.close(CancelReason.PEER_CLOSED)
+        elif self._intake is not None:
+            self._intake.on_event()
         elif self._task is not None:
             # The one event it is armed for. A peer that only stopped sending gets its answer.
             self._task.cancel(CancelReason.PEER_CLOSED)
@@ -182,6 +188,8 @@ class Connection(SocketConnection):
                 self.await_task(exchange)
                 return
             if result is REFUSED:
+                if isinstance(exchange, StreamedExchange):
+                    Intake(self, exchange).refuse()
                 result = busy_response()
             if not self._answer(exchange, result):
                 return
@@ -305,13 +313,14 @@ class Connection(SocketConnection):
         if isinstance(task, Exchange):
             self.wire.phase = BUSY
             self._task_deadline = self._deadline_of_handler()
+            if isinstance(task, StreamedExchange):
+                self._intake = Intake.start(self, task)
         else:
             self._task_deadline = NEVER_MS
         # What is unsent already has the deadline that goes with it.
         if not self.wire.out or self._flush():
             self._writing = False
-            self.set_deadline(self._task_deadline)
-            self._worker.reactor.arm_oneshot_hup(self.sock, self.token)
+            self._watch_peer()
         elif self.open:
             self.set_deadline(min(self.deadline, self._task_deadline))
 
@@ -333,7 +342,8 @@ class Connection(SocketConnection):
             return
         self._end_task()
         if isinstance(task, Exchange):
-            if self._answer(task, result):
+            intake = self._intake
+            if self._answer(task, result) if intake is None else intake.answer(result):
                 self.advance()
             return
         finished = self._take_piece(task, result)
@@ -348,7 +358,10 @@ class Connection(SocketConnection):
         exchange.abandoned = True
         log_late_handler(exchange.request, self._worker.config.handler_timeout_ms)
         self._end_task()
-        if self._answer(exchange, late_response()):
+        intake, late = self._intake, late_response()
+        if intake is not None:
+            intake.abort()
+        if self._answer(exchange, late) if intake is None else intake.answer(late):
             self.advance()
 
     def _end_task(self) -> None:
@@ -373,12 +386,18 @@ class Connection(SocketConnection):
 
     def _listen_again(self) -> None:
         """Be told of what a connection that does not write waits for."""
-        reactor = self._worker.reactor
         if self._task is None:
-            reactor.modify(self.sock, INTEREST_READ)
+            self._worker.reactor.modify(self.sock, INTEREST_READ)
+        else:
+            self._watch_peer()
+
+    def _watch_peer(self) -> None:
+        """A task runs, and all is sent: take the body it reads, or notice the peer's leaving."""
+        if self._intake is not None:
+            self._intake.watch()
         else:
             self.set_deadline(self._task_deadline)
-            reactor.arm_oneshot_hup(self.sock, self.token)
+            self._worker.reactor.arm_oneshot_hup(self.sock, self.token)
 
     def _set_write_deadline(self) -> None:
         budget = self._worker.config.write_timeout_ms
@@ -425,6 +444,8 @@ class Connection(SocketConnection):
     def _end_stream(self, stream: BodyWriter) -> bool:
         exchange, self._exchange, self._stream = self._exchange, None, None
         self.wire.body_sent()
+        if self._intake is not None:
+            self._intake.end()
         if exchange is not None and self._worker.access_log:
             self._log_access(exchange, stream.sent)
         return self._flush()
@@ -435,6 +456,9 @@ class Connection(SocketConnection):
         task = self._task
         if isinstance(task, Exchange) and self._task_deadline <= self._worker.now_ms:
             self._give_up_on(task)
+            return
+        if self._intake is not None and task is not None and not self._writing:
+            self._intake.on_timer()
             return
         if self._writing:
             self._forget_unsent()
@@ -481,6 +505,9 @@ class Connection(SocketConnection):
     def _release(self, reason: int) -> None:
         stream, self._stream = self._stream, None
         task, self._task = self._task, None
+        intake, self._intake = self._intake, None
+        if intake is not None:
+            intake.abort()
         if task is not None:
             # It has what it works on to itself; what it returns is disposed of then.
             task.abandoned = True

@@ -14,12 +14,15 @@ The rules, each with a test in ``test_dispatch.py``, ``test_takeover.py`` or ``t
 - Exiled after two takeovers within a hundred calls; probed after a second, each failed probe
   doubling the wait to a minute at most.
 - Exiled handlers that compute run one at a time, and take one thread however many wait.
+- One that reads its body from ``req.stream`` never runs on the loop, and such calls take at most
+  half of the threads.
 - ``dispatch=`` of a route, or the decorator, stands above the server's configuration.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -35,7 +38,7 @@ from flare.http.server.lease import IN_LANE, JOINED_LANE, NO_LANE, Overtaken, Ta
 from flare.http.server.logs import error_log, log_late_handler
 from flare.http.server.threads import Outcome, compute_lane
 from flare.http.server.watch import COMPUTING_SHARE
-from flare.http.server.wire import BodyWriter, Exchange
+from flare.http.server.wire import ABORTED, BodyWriter, Exchange
 
 if TYPE_CHECKING:
     from flare.http.proto.heads import RequestHead
@@ -68,11 +71,13 @@ class Fate:
     """
 
     __slots__ = ("_calls", "_probe_at", "_probing", "_takeovers", "_wait", "computes", "exiled",
-                 "key", "mode", "quick", "watched")  # fmt: skip
+                 "key", "mode", "quick", "streams", "watched")  # fmt: skip
 
-    def __init__(self, key: object, mode: str) -> None:
+    def __init__(self, key: object, mode: str, streams: bool = False) -> None:
         self.key = key
-        self.mode = mode
+        self.mode = mode = "pool" if streams else mode
+        self.streams = streams
+        """Whether it reads a body from the loop, which is never to wait for it then."""
         self.exiled = False
         self.computes = False
         self.watched = False
@@ -151,8 +156,13 @@ class Dispatch:
         """Calls that are off the loop, waiting for a thread among them."""
         self.busy = 0
         """The threads these take; of the ``ComputeLane``, as many as it lets run."""
+        # Its client decides how long a call takes that reads from it. So these never get all of
+        # the threads, unless there is but one.
+        self._most_streaming = max(1, self._threads // 2)
+        self._streaming = 0
+        self._held: deque[Task] = deque()
         self._laned = 0  # those in the lane, waiting among them
-        # Guards the three against threads that bring results after the end of the loop.
+        # Guards all these against threads that bring results after the end of the loop.
         self._counting = threading.Lock()
 
     def run(self, exchange: Exchange) -> object:
@@ -195,6 +205,22 @@ class Dispatch:
             return Plan(head, function, ASK)
         return Plan(head, function, self._fates.get(id(key)) or self._new_fate(self._fates, key))
 
+    def stream_limit(self, request: Request) -> int | None:
+        """How many bytes of body *request* may have, where its handler reads them while they
+        arrive; else ``None``."""
+        router = self._router
+        try:
+            if router is not None:
+                key = router.dispatch_key(request)
+            else:
+                key = dispatch_key(self._handler, request)
+            if not getattr(key, "flare_stream_body", False):
+                return None
+            limit: int | None = getattr(key, "flare_max_body_size", None)
+        except Exception:
+            return None  # run() asks again, and answers for it
+        return self._worker.config.max_body_size if limit is None else limit
+
     @staticmethod
     def _give_cancel(exchange: Exchange) -> None:
         cell = exchange.cell = CancelCell()
@@ -207,7 +233,10 @@ class Dispatch:
         fate = self._stream_fates.get(id(owner))
         if fate is None:
             fate = self._new_fate(self._stream_fates, owner)
-            fate.mode = "auto" if owner.mode == "pool" else owner.mode
+            if owner.streams:
+                fate.streams, fate.mode = True, "pool"
+            else:
+                fate.mode = "auto" if owner.mode == "pool" else owner.mode
         task.fate = fate
         return self._start(task, fate, is_request=False)
 
@@ -242,6 +271,8 @@ class Dispatch:
         if is_request and self.away >= self._threads + self._queue:
             return REFUSED
         if not self._someone_stands_by() and not self.away:
+            if fate.streams:
+                return REFUSED if is_request else ABORTED
             return self._call_inline(task)  # the system has no thread to give: better late
         self._send_away(task, fate)
         return PENDING
@@ -272,6 +303,11 @@ class Dispatch:
     def _send_away(self, task: Task, fate: Fate) -> None:
         threads = self._worker.threads
         self.away += 1
+        if fate.streams:
+            if self._streaming >= self._most_streaming:
+                self._held.append(task)
+                return
+            self._streaming += 1
         if fate.computes:
             lane = compute_lane()
             task.lane = IN_LANE
@@ -304,7 +340,7 @@ class Dispatch:
     def waiting(self) -> int:
         """Calls that wait for a thread, or for their turn to compute. Safe from any thread."""
         in_lane = max(0, self._laned - compute_lane().width)
-        return in_lane + max(0, self.busy - self._threads)
+        return in_lane + max(0, self.busy - self._threads) + len(self._held)
 
     def came_back(self, outcome: Outcome) -> None:
         """A call off the loop is over. The leader's too, but safe from any thread once the worker
@@ -312,15 +348,24 @@ class Dispatch:
         task, share = outcome.task, outcome.share
         laned, task.lane = task.lane, NO_LANE
         lane = compute_lane()
+        held = None
         with self._counting:
             self.away -= 1
+            if task.fate.streams:
+                if self._held:
+                    held = self._held.popleft()
+                    self.busy += 1
+                else:
+                    self._streaming -= 1
             if laned != IN_LANE:
                 self.busy -= 1
             else:
                 self._laned -= 1
                 if self._laned < lane.width:
                     self.busy -= 1
-        if share is not None:
+        if held is not None:
+            self._worker.threads.submit(held)
+        if share is not None and not task.fate.streams:
             # Beside others that compute each has little: only one that had its turn is cleared.
             if share > COMPUTING_SHARE:
                 task.fate.computes = True
@@ -334,7 +379,8 @@ class Dispatch:
             fates.clear()
         mode = getattr(key, "flare_dispatch", None) or self._default
         # The fate holds its key, so that no other object gets the same id.
-        fate = fates[id(key)] = Fate(key, mode)
+        streams = bool(getattr(key, "flare_stream_body", False))
+        fate = fates[id(key)] = Fate(key, mode, streams)
         return fate
 
     def close(self) -> None:

@@ -35,8 +35,9 @@ from flare.http.proto.heads import RequestHead
 from flare.http.request import Request
 from flare.http.response import Response, StreamingResponse
 from flare.http.server.failures import error_response
-from flare.http.server.h1_refusal import CONTINUE, RefusingWire
+from flare.http.server.h1_refusal import CONTINUE
 from flare.http.server.h1_shared import H1Shared
+from flare.http.server.h1_streamed import StreamingWire
 from flare.http.server.logs import error_log, escape, log_handler_error
 from flare.http.server.wire import (
     BODY,
@@ -44,6 +45,7 @@ from flare.http.server.wire import (
     DONE,
     HEAD,
     IDLE,
+    SKIPPING,
     SWITCH,
     BodyAborted,
     BodyWriter,
@@ -64,7 +66,7 @@ _JOINED_BYTES = 8 * 1024
 _FORWARDED = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-proto"})
 
 
-class H1Wire(RefusingWire):
+class H1Wire(StreamingWire):
     """The HTTP/1.1 side of one connection; see ``Wire``."""
 
     __slots__ = ("_body", "_streaming_keep_alive", "_tls_info")
@@ -89,7 +91,7 @@ class H1Wire(RefusingWire):
         return self.next_exchange()
 
     def next_exchange(self) -> Exchange | None:
-        if self.clean or self.phase >= BUSY:
+        if self.clean or (self.phase >= BUSY and not (self.phase == SKIPPING and self._skip())):
             return None
         decoder = self._decoder
         try:
@@ -110,6 +112,12 @@ class H1Wire(RefusingWire):
                     decoder.next_event()
                     exchange = self._exchange(head, b"")
                     return exchange if not head.fields.upgrade else self._upgraded(exchange)
+                if self._shared.stream_limit is not None:
+                    streamed = self._begin_stream(head)
+                    if streamed is not None:
+                        if self._tls_info is not None:
+                            streamed.request.tls_info = self._tls_info
+                        return streamed
                 self._begin_body(head)
             return self._read_body(head)
         except HttpParseError as error:

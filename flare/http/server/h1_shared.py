@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from flare.http._respond import KEEP_ALIVE
@@ -36,7 +37,9 @@ class H1Shared:
     ``known`` maps what one read gave, to a connection with nothing pending, to a ``Plan`` for it,
     where it was a whole request without a body and nothing else. Nothing that may hold a secret,
     in a field or in a query, enters it. ``keep_alive_end`` is the end of the head of nearly every
-    response. *make_plan* finds out who answers.
+    response. *make_plan* finds out who answers, and *stream_limit* how many bytes of body a handler
+    takes that reads them while they arrive, ``None`` for any other handler; it is left out where
+    there is no such handler.
     """
 
     __slots__ = (
@@ -49,6 +52,7 @@ class H1Shared:
         "keep_alive_end",
         "known",
         "limits",
+        "stream_limit",
     )
 
     date_line: bytes
@@ -60,11 +64,16 @@ class H1Shared:
         config: ServerConfig,
         make_plan: Callable[[RequestHead], Plan],
         date: DateCache | None = None,
+        stream_limit: Callable[[Request], int | None] | None = None,
     ) -> None:
         self.config = config
         self._make_plan = make_plan
         self.limits = config.h1_limits()
         self._lenient = config.h1_leniency.any_enabled()
+        self.stream_limit = stream_limit
+        if stream_limit is not None:
+            # Only its head tells how large a body may be.
+            self.limits = replace(self.limits, max_body_size=None)
         self.date = date or DateCache()
         self.known: dict[bytes, Plan] = {}
         self.refresh_date()

@@ -21,6 +21,7 @@ from flare.http.server.logs import log_handler_error
 if TYPE_CHECKING:
     from flare.http.proto.heads import RequestHead
     from flare.http.request import Request
+    from flare.http.request_stream import BodyQueue, StreamedRequest
     from flare.http.server.dispatch import Fate
     from flare.http.server.socket_connection import SocketConnection
 
@@ -31,6 +32,7 @@ __all__ = [
     "HEAD",
     "IDLE",
     "OPENING",
+    "SKIPPING",
     "SWITCH",
     "ABORTED",
     "BodyAborted",
@@ -38,6 +40,7 @@ __all__ = [
     "Exchange",
     "OpeningWire",
     "Switch",
+    "StreamedExchange",
     "Wire",
 ]
 
@@ -49,6 +52,7 @@ BUSY = 3  # the response
 DONE = 4  # nothing: the connection ends when ``out`` is flushed
 SWITCH = 5  # nothing: another protocol goes on when ``out`` is flushed
 OPENING = 6  # the rest of what comes before any request, until the wire's ``deadline``
+SKIPPING = 7  # the rest of a body that its handler did not read
 
 
 class Switch(NamedTuple):
@@ -121,6 +125,16 @@ class Exchange:
             close_source(getattr(result, "body", None) if stream is None else stream)
         except Exception as error:
             log_handler_error(self.request, error, answered=False)
+
+
+class StreamedExchange(Exchange):
+    """One whose handler reads the body from *queue* while it arrives."""
+
+    __slots__ = ("queue",)
+
+    def __init__(self, request: StreamedRequest, head: RequestHead, queue: BodyQueue) -> None:
+        super().__init__(request, head)
+        self.queue = queue
 
 
 class BodyAborted(Exception):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from flare.errors import map_oserror
 from flare.http.forwarded import UNIX_PEER, ProxyPeer
+from flare.http.handler import may_stream_body
 from flare.http.request import Request
 from flare.http.response import Response
 from flare.http.server.backend import new_listener, new_reactor
@@ -28,6 +29,7 @@ from flare.http.server.dispatch import Dispatch
 from flare.http.server.h1 import H1Wire
 from flare.http.server.h1_shared import H1Shared
 from flare.http.server.h2_connection import H2Connection
+from flare.http.server.intake import Intake
 from flare.http.server.kinds import Static
 from flare.http.server.lane import make_lane
 from flare.http.server.lease import Lease, Overtaken, Task
@@ -111,8 +113,14 @@ class Worker:
         self._to_visit: deque[SocketConnection] = deque()
         self._forwarding = config.forwarding()
         self._tls = tls
-        self.h1 = H1Shared(config, self.dispatch.plan)
+        self.h1 = H1Shared(
+            config,
+            self.dispatch.plan,
+            stream_limit=self.dispatch.stream_limit if may_stream_body(handler) else None,
+        )
         self.h2_config = config.http2_config()
+        self.asked: deque[Intake] = deque()
+        """Those whose readers want more, or a first byte; appended to from any thread."""
         self._date_due_ms = 0
         self._connections: dict[int, SocketConnection] = {}
         self._listeners: dict[int, socket.socket] = {}
@@ -289,6 +297,9 @@ class Worker:
         done = self._done
         while done:
             self._take_outcome(done.popleft())
+        while self.asked:
+            intake = self.asked.popleft()
+            self._guard(intake.connection, intake.on_wanted)
         while self._to_visit:
             connection = self._to_visit.popleft()
             self._guard(connection, connection.drain)
@@ -348,7 +359,7 @@ class Worker:
         self.idle_deadline = now + self.idle_ms
 
     def _timeout_ms(self) -> int:
-        if self.ready or self._commands or self._done or self._to_visit:
+        if self.ready or self._commands or self._done or self._to_visit or self.asked:
             return 0
         due = self.wheel.next_fire_ms()
         if self._drain_deadline != NEVER_MS:
