@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fuzz.app_harnesses
+import fuzz.client_harnesses
 import fuzz.h1_harnesses
 import fuzz.h2_harnesses
 import fuzz.harnesses

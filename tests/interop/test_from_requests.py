@@ -160,9 +160,11 @@ def names(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
     with HttpClient() as client:
         yield {
-            "base": base, "url": f"{base}/echo", "lines": f"{base}/lines", "open": open_,
-            "client": client, "HttpClient": HttpClient, "BasicAuth": BasicAuth, "post": post,
+            # A server takes the request of a client of proxies, too.
+            "base": base, "proxy": base, "url": f"{base}/echo", "lines": f"{base}/lines",
+            "open": open_, "client": client, "HttpClient": HttpClient, "BasicAuth": BasicAuth,
             "DigestAuth": DigestAuth, "RetryPolicy": RetryPolicy, "Request": Request, "get": get,
+            "post": post,
             "request": request, "check": lambda *arguments, **more: None,
         }  # fmt: skip
     for file in opened:

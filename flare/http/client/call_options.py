@@ -12,7 +12,15 @@ from flare.http.client.tls_settings import Cert, Verify
 from flare.http.proto.headers import HeaderMap
 from flare.http.retry import RetryPolicy
 
-__all__ = ["AuthLike", "BodyOptions", "CallOptions", "HeadersLike", "TimeoutLike"]
+__all__ = [
+    "AuthLike",
+    "BodyOptions",
+    "CallOptions",
+    "HeadersLike",
+    "SingleBodyOptions",
+    "SingleOptions",
+    "TimeoutLike",
+]
 
 AuthLike = Auth | ChallengedAuth | Callable[[HeaderMap], None] | tuple[str, str]
 HeadersLike = HeaderMap | Mapping[str, str] | Iterable[tuple[str, str]]
@@ -41,3 +49,14 @@ class BodyOptions(CallOptions, total=False):
     json: Any
     data: Any
     files: FilesLike | None
+
+
+class SingleOptions(CallOptions, total=False):
+    """What a call without a client may say: besides, how to reach the server."""
+
+    proxy: str | None
+    trust_env: bool
+
+
+class SingleBodyOptions(SingleOptions, BodyOptions, total=False):
+    """The same, for calls that may have a body."""
