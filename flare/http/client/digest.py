@@ -7,6 +7,7 @@ algorithms offered the strongest is taken.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ __all__ = ["DigestAuth"]
 _Hash = Callable[[bytes], str]
 _MAX_ORIGINS = 64
 _MAX_PARAM_CHARS = 4096
+_find_control = re.compile(r"[\x00-\x1f\x7f]").search
 
 
 def _md5(data: bytes) -> str:
@@ -54,7 +56,7 @@ class DigestAuth(ChallengedAuth):
 
     def __init__(self, username: str, password: str) -> None:
         for name, value in (("username", username), ("password", password)):
-            if any(c < " " or c == "\x7f" for c in value):
+            if _find_control(value):
                 raise ValidationError(name, "may not contain control characters")
         self._username = username
         self._password = password
@@ -120,7 +122,7 @@ class _Space:
         params = challenge.params
         if challenge.scheme != "digest" or "realm" not in params or not params.get("nonce"):
             return None
-        if any(len(value) > _MAX_PARAM_CHARS for value in params.values()):
+        if any(len(text) > _MAX_PARAM_CHARS or _find_control(text) for text in params.values()):
             return None
         algorithm = params.get("algorithm", "MD5").lower()
         if algorithm.removesuffix("-sess") not in _HASHES:

@@ -111,7 +111,7 @@ def test_the_strongest_algorithm_is_taken():
     [
         "", "Basic realm=x", "Digest", 'Digest realm="r"', 'Digest nonce="n"',
         'Digest realm="r", nonce="n", algorithm=CRC32', 'Digest realm="r", nonce="n", qop="new"',
-        'Digest realm="r", nonce="' + "n" * 5000 + '"',
+        'Digest realm="r", nonce="' + "n" * 5000 + '"', 'Digest realm="r\x7f", nonce="n"',
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_not(challenge):
