@@ -25,11 +25,9 @@ from typing import Any
 
 from flare.errors import NetworkError, ValidationError
 from flare.net.address import SocketAddr
+from flare.utils.limits import MAX_TIMEOUT_MS
 
 __all__ = ["MAX_TIMEOUT_MS", "RawSocket", "closed_error"]
-
-MAX_TIMEOUT_MS = 2**31 - 1
-"""The longest timeout there is, 24 days: what ``poll`` can count."""
 
 _TIMEVAL = struct.Struct("ll")
 _SO_NOSIGPIPE = 0x1022  # macOS, <sys/socket.h>; the socket module does not name it

@@ -19,18 +19,14 @@ from flare.http.client.target import Target
 from flare.http.client.tls_settings import TlsSettings
 from flare.http.proto.headers import HeaderMap
 from flare.http.proto.heads import ResponseHead
-from flare.http.request import Request
-from flare.net import SocketAddr
 
 if TYPE_CHECKING:
     from flare.http.client.auth import Auth, ChallengedAuth, Signing
 
-__all__ = ["NO_PEER", "Call"]
+__all__ = ["Call"]
 
 # One for the first answer, one for a nonce that was stale by then.
 MAX_CHALLENGES = 2
-
-NO_PEER = SocketAddr.localhost(0)
 
 
 class Call:
@@ -93,9 +89,12 @@ class Call:
             self._cookie_field() if self.cookies or state.kept is not None else "",
         )  # fmt: skip
         if state.on_request:
+            from flare.http.request import Request
+            from flare.net import SocketAddr
+
             request = Request._from_wire(
-                self.method, self.target.text, "HTTP/1.1", fields, content.data, NO_PEER, False,
-                None,
+                self.method, self.target.text, "HTTP/1.1", fields, content.data,
+                SocketAddr.localhost(0), False, None,
             )  # fmt: skip
             section, fields = changed_section(fields.items, state.asked(request))
         upgrade = self.headers is not None and "upgrade" in self.headers

@@ -41,7 +41,6 @@ from flare.http.client.tls_settings import Cert, TlsSettings, Verify
 from flare.http.client.transport import TcpTransport, Transport
 from flare.http.decoding import accepted_codings
 from flare.http.proto.headers import HeaderMap
-from flare.http.request import Request
 from flare.http.response import Response
 
 if TYPE_CHECKING:
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from flare.http.client.multipart import FilesLike
     from flare.http.client.save import Progress
     from flare.http.handler import HandlerLike
+    from flare.http.request import Request
     from flare.http.retry import RetryPolicy
     from flare.tls import TlsConfig
 

@@ -11,19 +11,16 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from flare.errors import ValidationError
 from flare.http.body import FileBody, as_body, close_source
 from flare.http.cancel import Cancel
-from flare.http.client.multipart import (
-    FilesLike,
-    MultipartBody,
-    MultipartFormBuilder,
-    encode_form,
-)
 from flare.http.proto.chunked import encode_chunk, encode_last_chunk
 from flare.http.proto.headers import HeaderMap
+
+if TYPE_CHECKING:
+    from flare.http.client.multipart import FilesLike
 
 __all__ = ["UNSET", "Content", "awaits_continue", "encode_content", "encode_pairs"]
 
@@ -219,6 +216,8 @@ def encode_content(
     if files is not None:
         if body is not None or json is not UNSET:
             raise ValidationError("files", "goes with data only, not with body or json")
+        from flare.http.client.multipart import encode_form
+
         form = encode_form(data, files)
         return Content(content_type=form.content_type, source=form)
     if (body is not None) + (json is not UNSET) + (data is not None) > 1:
@@ -239,6 +238,8 @@ def encode_content(
         return Content(bytes(body))
     if isinstance(body, (dict, list, int, float)):
         return Content(_to_json(body), _JSON)
+    from flare.http.client.multipart import MultipartBody, MultipartFormBuilder
+
     if isinstance(body, MultipartFormBuilder):
         body = body.body()
     return Content(

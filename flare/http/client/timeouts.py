@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from flare.errors import ConnectionTimeout, Timeout, ValidationError
-from flare.net.raw_socket import MAX_TIMEOUT_MS
+from flare.utils.limits import MAX_TIMEOUT_MS
 
 __all__ = ["CallTimeout", "Clock", "ConnectTimeout", "Timeouts", "slack_ms"]
 

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Protocol, runtime_checkable
 
 from flare.errors import ValidationError
-from flare.net.raw_socket import MAX_TIMEOUT_MS
+from flare.utils.limits import MAX_TIMEOUT_MS
 
 __all__ = ["Stream", "TcpTransport", "Transport", "UnixTransport"]
 
