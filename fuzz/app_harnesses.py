@@ -3,7 +3,7 @@ proxy. Each asserts that a laxer or faster road agrees with the strict and slow 
 
 from __future__ import annotations
 
-from flare.http.forwarded import TrustedProxies, forwarded_client
+from flare.http.forwarded import Forwarding
 from flare.http.proto.decoder import EndOfMessage, RequestDecoder
 from flare.http.proto.errors import HttpParseError
 from flare.http.proto.headers import HeaderMap
@@ -158,7 +158,7 @@ def proxy_protocol(data: bytes) -> None:
         assert isinstance(_proxy_outcome(data + b"\0more"), int)
 
 
-_TRUSTED = TrustedProxies(("10.0.0.0/8", "::1"))
+_TRUSTED = ("10.0.0.0/8", "::1")
 _HOP = SocketAddr.parse("10.0.0.1:9")
 _CLIENT = SocketAddr.parse("203.0.113.9:0")
 
@@ -179,10 +179,11 @@ def forwarded(data: bytes) -> None:
         ("x-forwarded-for", "203.0.113.9"),
     ):
         fields = HeaderMap._from_items([(name, name, text)])
-        client, scheme = forwarded_client(fields, _HOP, _TRUSTED)
-        assert scheme in (None, "http", "https")
-        assert forwarded_client(fields, _CLIENT, _TRUSTED) == (_CLIENT, None)
+        forwarding = Forwarding(_TRUSTED, (name,))
+        origin = forwarding.origin(fields, _HOP)
+        assert origin.scheme in (None, "http", "https")
+        assert isinstance(origin.client, SocketAddr)
+        assert forwarding.peer_of(_CLIENT) is _CLIENT
         for lines in ([f"{text},{mine}"], [text, mine]):
             fields = HeaderMap._from_items([(name, name, line) for line in lines])
-            assert forwarded_client(fields, _HOP, _TRUSTED)[0] == _CLIENT
-        assert isinstance(client, SocketAddr)
+            assert forwarding.origin(fields, _HOP).client == _CLIENT
