@@ -26,9 +26,10 @@ from flare.http.server.threads import Outcome
 
 if TYPE_CHECKING:
     from flare.http.server.connection import Connection
+    from flare.http.server.static_wire import StaticAnswers
     from flare.http.server.worker import Worker
 
-__all__ = ["make_lane"]
+__all__ = ["make_lane", "make_static_lane"]
 
 
 def make_lane(worker: Worker) -> Callable[[Any], None]:
@@ -38,7 +39,7 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
     known, make_plan, find = h1.known.get, h1.plan, dispatch.find
     enter, leave = lease.enter, lease.leave
     make_request, threads, known_start = Request._from_head, worker.threads.all, STARTS.get
-    tally = worker.tally
+    tally, send = worker.tally, _make_send(worker)
 
     def serve(connection: Connection) -> None:
         try:
@@ -96,7 +97,41 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
             worker.renew_spare()
             connection.answer(exchange, result)
             return
-        data = b"".join((start, KNOWN_LENGTHS[size], h1.keep_alive_end, body))
+        send(connection, b"".join((start, KNOWN_LENGTHS[size], h1.keep_alive_end, body)))
+
+    return serve
+
+
+def make_static_lane(worker: Worker, answers: StaticAnswers) -> Callable[[Any], None]:
+    """The same for ``serve_static``, where a read that is known is one look-up from its answer."""
+    read_bytes, known, tally = worker.config.read_buffer_size, answers.known.get, worker.tally
+    repeated, most = answers.repeated, len(answers.repeated) - 1
+    send = _make_send(worker)
+
+    def serve(connection: Connection) -> None:
+        try:
+            data = connection.sock.recv(read_bytes)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            connection.close(CancelReason.PEER_CLOSED)
+            return
+        count = known(data)
+        if count is None or count > most:
+            connection.on_data(data)
+            return
+        tally.bytes_in += len(data)
+        answers.served += count
+        send(connection, repeated[count])
+
+    return serve
+
+
+def _make_send(worker: Worker) -> Callable[[Connection, bytes], None]:
+    """What sends the answer of a plain connection, which stays plain if all of it goes."""
+    tally = worker.tally
+
+    def send(connection: Connection, data: bytes) -> None:
         try:
             sent = connection.sock.send(data)
         except (BlockingIOError, InterruptedError):
@@ -110,4 +145,4 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
         else:
             connection.owe(memoryview(data)[sent:])
 
-    return serve
+    return send

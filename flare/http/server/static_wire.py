@@ -57,26 +57,24 @@ class StaticAnswers:
 
 
 class StaticWire(RefusingWire):
-    """The HTTP/1.1 side of one connection under ``serve_static``; see ``Wire``.
+    """The HTTP/1.1 side of one connection under ``serve_static``; see ``Wire``. It is ``clean``
+    only where the last request was answered as known ones are.
 
     ``next_exchange`` never has one: ``receive`` has answered already. ``served`` counts the
     requests answered, refused ones not among them.
     """
 
-    __slots__ = ("_answers", "_clean", "_known", "_limit", "_ordinary")
+    __slots__ = ("_answers", "_known", "_limit", "_ordinary")
 
     def __init__(self, shared: H1Shared, peer: SocketAddr, answers: StaticAnswers) -> None:
         super().__init__(shared, peer)
         self._answers = answers
         self._known = answers.known
         self._limit = shared.config.max_keepalive_requests
-        # Whether nothing is pending, and the last request was answered as known ones are. Not
-        # yet so at first: a blank line before the first request means something else.
-        self._clean = False
         self._ordinary = False
 
     def receive(self, data: bytes) -> None:
-        if self._clean:
+        if self.clean:
             count = self._known.get(data)
             if count is not None:
                 served = self.served + count
@@ -109,14 +107,14 @@ class StaticWire(RefusingWire):
         self._decoder.receive(data)
         self._ordinary = True
         self._work()
-        self._clean = (
+        self.clean = (
             self.phase == IDLE
             and self._ordinary
             and self.served > served
             and not self._last
             and not self._decoder.buffered
         )
-        if self._clean and fresh and len(data) <= _MEMO_READ_BYTES:
+        if self.clean and fresh and len(data) <= _MEMO_READ_BYTES:
             self._answers.remember(data, self.served - served)
 
     def receive_eof(self) -> None:
@@ -191,4 +189,4 @@ class StaticWire(RefusingWire):
 
     def drain(self) -> None:
         super().drain()
-        self._clean = False
+        self.clean = False

@@ -31,7 +31,7 @@ from flare.http.server.h1_shared import H1Shared
 from flare.http.server.h2_connection import H2Connection
 from flare.http.server.intake import Intake
 from flare.http.server.kinds import Static
-from flare.http.server.lane import make_lane
+from flare.http.server.lane import make_lane, make_static_lane
 from flare.http.server.lease import Lease, Overtaken, Task
 from flare.http.server.listeners import Place, refuse_newcomers
 from flare.http.server.logs import error_log
@@ -148,7 +148,9 @@ class Worker:
         self.takes_lane = not (config.access_log or config.max_keepalive_requests)
         self.spare = Exchange.spare()
         """For the lane: the task of a request that the leader answers itself."""
-        self.lane = make_lane(self)
+        self.lane = (
+            make_lane(self) if self._static is None else make_static_lane(self, self._static)
+        )
         try:
             for listener, shared in places:
                 # A descriptor of its own: the listener may be closed before the worker is.

@@ -11,8 +11,9 @@ import pytest
 from dispatching import STEPS, Gate, ask, force, is_quiet, reset, seize, until, worker_of
 from serving import PATIENCE, Connect, Peer, Reply, Running, Start
 
-from flare.http import Request, Response, Router, ok, redirect
+from flare.http import Request, Response, Router, ok, precompute_response, redirect
 from flare.http.server import ServerConfig, stream_response
+from flare.http.server.kinds import Static
 
 GET = b"GET /known HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -366,3 +367,56 @@ def test_a_handler_that_is_caught_twice_leaves_the_lane(start: Start, connect: C
     requests, serial = worker.dispatch.requests, worker.lease.serial
     assert ask(peer, "/known") == b"hello"
     assert (worker.dispatch.requests, worker.lease.serial) == (requests + 1, serial)
+
+
+class TestStatic:
+    """What ``serve_static`` answers goes by a lane of its own."""
+
+    @pytest.fixture
+    def running(self, start: Start) -> Running:
+        return start(Static(precompute_response(200, "text/plain", "Hello!")))
+
+    @pytest.mark.parametrize("count", [1, 2, 16, 17, 40])
+    def test_every_request_of_a_read_is_answered(
+        self, running: Running, connect: Connect, count: int
+    ) -> None:
+        lane = Lane(running)
+        peer = connect(running.address)
+        replies = []
+        for _ in range(5):
+            peer.send(GET * count)
+            replies += [peer.read() for _ in range(count)]
+        assert {(reply.head, reply.body) for reply in replies} == {(replies[0].head, b"Hello!")}
+        until(lambda: worker_of(running).requests == 5 * count)
+        assert lane.called
+
+    def test_a_peer_that_does_not_read_is_owed_the_rest(
+        self, running: Running, connect: Connect
+    ) -> None:
+        lane = Lane(running)
+        peer = connect(running.address, receive_buffer=2048)
+        prime(peer)
+        [connection] = worker_of(running)._connections.values()
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        asked = 0
+        while not connection._writing:
+            peer.send(GET)
+            asked += 1
+            assert asked < 10_000
+            until(lambda asked=asked: lane.returned == asked + 1)
+        for _ in range(asked):
+            assert peer.read().body == b"Hello!"
+        assert ask(peer, "/known") == b"Hello!"
+
+    def test_a_head_request_and_a_last_one_take_the_road(
+        self, running: Running, connect: Connect
+    ) -> None:
+        peer = connect(running.address)
+        prime(peer)
+        prime(peer)
+        peer.send(b"HEAD /known HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert peer.read("HEAD").get("content-length") == "6"
+        assert ask(peer, "/known") == b"Hello!"
+        peer.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert peer.read().body == b"Hello!"
+        assert peer.is_ended()
