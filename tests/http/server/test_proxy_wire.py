@@ -8,6 +8,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 from serving import PATIENCE, Connect, Peer, Reply, Start
 
@@ -328,3 +331,30 @@ def test_bodies_both_ways_go_on_as_ever(start: Start, connect: Connect) -> None:
     peer.send(V1)
     peer.post(body)
     assert peer.read().body == 2 * body
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [(V1, "192.0.2.1:56324 192.0.2.1:56324"), (LOCAL["v1"], " 203.0.113.7:0")],
+)
+def test_http2_is_spoken_behind_a_header(
+    start: Start, connect: Connect, header: bytes, expected: str, pieces: int
+) -> None:
+    client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+    client.initiate_connection()
+    head = {":method": "GET", ":path": "/", ":scheme": "http", ":authority": "h"}
+    client.send_headers(1, [*head.items(), ("x-forwarded-for", "203.0.113.7")], end_stream=True)
+    data = header + client.data_to_send()
+    peer = connect(start(who, behind_proxy()).address)
+    for at in range(pieces):
+        peer.send(data[at * len(header) :] if at == pieces - 1 else data[: len(header)])
+    body, ended = b"", False
+    while not ended:
+        received = peer.sock.recv(65536)
+        assert received, "the connection ended"
+        for event in client.receive_data(received):
+            if isinstance(event, h2.events.DataReceived):
+                body += event.data
+            ended = ended or isinstance(event, h2.events.StreamEnded)
+    assert body.decode().endswith(expected)
