@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Final
 
-from flare._ffi.libc import address_of, call, fail, function
+from flare._ffi.libc import address_of, call, fail, function, quick
 
 SYS_IO_URING_SETUP: Final = 425
 SYS_IO_URING_ENTER: Final = 426
@@ -126,7 +126,9 @@ _TIMED = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG
 # One declaration for all three, each argument as wide as a register: `syscall` is variadic, and
 # a narrower one would leave the upper half undefined.
 _LINUX = sys.platform.startswith("linux")
-_syscall = function("syscall" if _LINUX else "", ctypes.c_long, *(ctypes.c_long,) * 7)
+_SYSCALL = "syscall" if _LINUX else ""
+_syscall = function(_SYSCALL, ctypes.c_long, *(ctypes.c_long,) * 7)
+_syscall_at_once = quick(_SYSCALL, ctypes.c_long, *(ctypes.c_long,) * 7)
 
 
 def setup(entries: int, params: bytearray) -> int:
@@ -200,10 +202,10 @@ class Gate:
             result = _syscall(
                 SYS_IO_URING_ENTER, self._fd, to_submit, 1, _TIMED, self._arg_at, _ARG_BYTES
             )
+        elif timeout_ms < 0:
+            result = _syscall(SYS_IO_URING_ENTER, self._fd, to_submit, 1, _GETEVENTS, 0, 0)
         else:
-            result = _syscall(
-                SYS_IO_URING_ENTER, self._fd, to_submit, timeout_ms < 0, _GETEVENTS, 0, 0
-            )
+            result = _syscall_at_once(SYS_IO_URING_ENTER, self._fd, to_submit, 0, _GETEVENTS, 0, 0)
         return 0 if result >= 0 else ctypes.get_errno()
 
 

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["address_of", "call", "fail", "function", "load"]
+__all__ = ["address_of", "call", "fail", "function", "load", "quick"]
 
 
 def load() -> ctypes.CDLL | None:
@@ -42,6 +42,16 @@ def function(name: str, restype: Any, *argtypes: Any) -> Callable[..., Any]:
         return missing
     # A function object of our own: attributes of the library's would be everybody's.
     declared: Any = ctypes.CFUNCTYPE(restype, *argtypes, use_errno=True)((name, _libc))
+    return declared  # type: ignore[no-any-return]
+
+
+def quick(name: str, restype: Any, *argtypes: Any) -> Callable[..., Any]:
+    """``function`` for one that never blocks: a call keeps the interpreter lock. To let go of it
+    may cost a whole switch interval, where another thread computes."""
+    if _libc is None or not hasattr(_libc, name):
+        return function(name, restype, *argtypes)
+    declared: Any = ctypes.PyDLL(None, use_errno=True)[name]
+    declared.restype, declared.argtypes = restype, argtypes
     return declared  # type: ignore[no-any-return]
 
 

@@ -44,8 +44,9 @@ class Ring:
     """One ring with one pool of provided buffers. Raises ``OSError`` where the system has none.
 
     ``sqes`` is the memory of the submission entries, 64 bytes each; ``tail`` counts those
-    written, ``limit`` is what it may grow to before ``submit``, and ``mask`` finds an entry's
-    place. ``batch`` is a new number with every submission.
+    written, ``submitted`` those handed over, ``limit`` is what ``tail`` may grow to before
+    ``submit``, and ``mask`` finds an entry's place. ``batch`` is a new number with every
+    submission.
     """
 
     def __init__(self) -> None:
@@ -83,7 +84,7 @@ class Ring:
         self._entries = asked.sq_entries
         self._completions = asked.cq_entries
         self.mask = asked.sq_entries - 1
-        self.tail = self._submitted = words[self._sq_tail]
+        self.tail = self.submitted = words[self._sq_tail]
         self.limit = self.tail + self._entries
         self._head = words[self._cq_head]
 
@@ -158,25 +159,25 @@ class Ring:
 
     def submit(self) -> None:
         """Hand over all entries, without waiting. Raises ``OSError`` where not one is taken."""
-        before = self._submitted
+        before = self.submitted
         self.enter(0)
-        if self._submitted == before and self.tail >= self.limit:
+        if self.submitted == before and self.tail >= self.limit:
             raise OSError(errno.EBUSY, "the kernel takes no submissions")
 
     def enter(self, timeout_ms: int) -> None:
         """Hand over all entries, and wait for a completion, as ``Gate.enter`` does."""
         words = self._words
         words[self._sq_tail] = self.tail & _WORD
-        number = self._gate.enter(self.tail - self._submitted, timeout_ms)
-        self._submitted = self.tail - (self.tail - words[self._sq_head] & _WORD)
-        self.limit = self._submitted + self._entries
+        number = self._gate.enter(self.tail - self.submitted, timeout_ms)
+        self.submitted = self.tail - (self.tail - words[self._sq_head] & _WORD)
+        self.limit = self.submitted + self._entries
         self.batch += 1
         if number not in _PASSING:
             raise OSError(number, f"{os.strerror(number)} (io_uring_enter)")
 
     def all_submitted(self) -> bool:
         """Whether the kernel has taken every entry, which short of memory it may not."""
-        return self._submitted == self.tail
+        return self.submitted == self.tail
 
     # -- completions --------------------------------------------------------------------
 

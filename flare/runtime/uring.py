@@ -52,6 +52,7 @@ _MORE = kernel.IORING_CQE_F_MORE
 _SHIFT = kernel.IORING_CQE_BUFFER_SHIFT
 _SKIP = kernel.IOSQE_CQE_SKIP_SUCCESS
 _PATIENCE_SECONDS = 1.0  # for the kernel to cancel something
+_MANY = 8  # submissions
 _CLOEXEC = getattr(socket, "SOCK_CLOEXEC", 0)
 
 
@@ -232,8 +233,14 @@ class UringPoller:
         self._reported.clear()
         self._arm()
         deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms > 0 else 0.0
-        at_once = self._fresh or news or self._woken or self.closing
-        self.turn(0 if at_once else self._until_backlog(timeout_ms))
+        ring = self.ring
+        few = ring.tail - ring.submitted < _MANY
+        if few and not (self._fresh or news or self._woken or self.closing):
+            self.turn(self._until_backlog(timeout_ms))
+        else:
+            # By the time that so many are carried out others have completed, and this keeps the
+            # interpreter lock.
+            self.turn(0)
         while not (self._fresh or news or self._woken or self.stirred):
             left = timeout_ms
             if timeout_ms > 0:
