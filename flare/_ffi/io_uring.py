@@ -197,7 +197,7 @@ class Gate:
         time is up, EINTR where a signal came before that.
         """
         if timeout_ms > 0:
-            seconds, ms = divmod(timeout_ms, 1000)
+            seconds, ms = divmod(int(timeout_ms), 1000)  # epoll takes fractions, too
             TIMESPEC.pack_into(self._when, 0, seconds, ms * 1_000_000)
             result = _syscall(
                 SYS_IO_URING_ENTER, self._fd, to_submit, 1, _TIMED, self._arg_at, _ARG_BYTES

@@ -154,6 +154,12 @@ def test_a_timeout_longer_than_the_system_counts_is_taken(r, pair):
     assert r.poll(2**40) == [(1, EVENT_WRITABLE)]
 
 
+def test_a_fraction_of_a_millisecond_is_waited_for(r, pair):
+    assert r._poll_raw(1.5) == []
+    r.register(pair[0], 1, INTEREST_WRITE)
+    assert r._poll_raw(0.5) == [(1, EVENT_WRITABLE)]
+
+
 def test_the_raw_poll_gives_plain_pairs(r, pair):
     r.register(pair[0], 2**64 - 2, INTEREST_WRITE)
     assert r._poll_raw(5000) == [(2**64 - 2, EVENT_WRITABLE)]
