@@ -14,8 +14,8 @@ import socket
 from typing import TYPE_CHECKING, cast
 
 from flare.http.cancel import CancelReason
-from flare.http.response import Response
 from flare.http.server.dispatch import PENDING, REFUSED
+from flare.http.server.failures import busy_response, late_response
 from flare.http.server.intake import Intake
 from flare.http.server.logs import log_access, log_late_handler
 from flare.http.server.socket_connection import NEVER_MS, SocketConnection
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from flare.http.server.lease import Task
     from flare.http.server.worker import Worker
 
-__all__ = ["Connection", "busy_response", "late_response"]
+__all__ = ["Connection"]
 
 # A connection with more to do gives the others a turn after this many requests, or pieces.
 _TURN = 16
@@ -359,6 +359,7 @@ class Connection(SocketConnection):
         log_late_handler(exchange.request, self._worker.config.handler_timeout_ms)
         self._end_task()
         intake, late = self._intake, late_response()
+        late.headers.set("Connection", "close")
         if intake is not None:
             intake.abort()
         if self._answer(exchange, late) if intake is None else intake.answer(late):
@@ -535,19 +536,3 @@ class Connection(SocketConnection):
             sent,
             (self._worker.clock_ns() - exchange.started_ns) / 1e6,
         )
-
-
-def busy_response() -> Response:
-    """Too many requests wait for a handler thread."""
-    response = Response(503, body="Service Unavailable")
-    response.headers.set("Retry-After", "1")
-    response.headers.set("Content-Type", "text/plain")
-    return response
-
-
-def late_response() -> Response:
-    """The handler did not return in time."""
-    response = Response(503, body="Service Unavailable")
-    response.headers.set("Content-Type", "text/plain")
-    response.headers.set("Connection", "close")
-    return response

@@ -1,4 +1,4 @@
-"""What an exception out of a handler is answered with."""
+"""What is answered where a handler has no answer: an exception, no thread, no time left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from flare.http.request import Request
 from flare.http.response import Response
 from flare.http.server.logs import log_handler_error
 
-__all__ = ["error_response"]
+__all__ = ["busy_response", "error_response", "late_response"]
 
 
 def error_response(request: Request, error: Exception) -> Response:
@@ -23,4 +23,18 @@ def error_response(request: Request, error: Exception) -> Response:
     response = Response(status, "", text)
     response.headers.set("Content-Type", "text/plain; charset=utf-8")
     response.headers.set("X-Content-Type-Options", "nosniff")
+    return response
+
+
+def busy_response() -> Response:
+    """Too many requests wait for a handler thread."""
+    response = late_response()
+    response.headers.set("Retry-After", "1")
+    return response
+
+
+def late_response() -> Response:
+    """The handler did not return in time."""
+    response = Response(503, body="Service Unavailable")
+    response.headers.set("Content-Type", "text/plain")
     return response

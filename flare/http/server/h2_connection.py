@@ -21,9 +21,8 @@ from flare.http._respond import has_no_content, response_problem, wants_close
 from flare.http.cancel import CancelReason
 from flare.http.request import Request
 from flare.http.response import Response
-from flare.http.server.connection import busy_response, late_response
 from flare.http.server.dispatch import PENDING, REFUSED
-from flare.http.server.failures import error_response
+from flare.http.server.failures import busy_response, error_response, late_response
 from flare.http.server.h1 import _close_logged, _close_unsent, _length
 from flare.http.server.h2_stream import (
     Fields,
@@ -227,11 +226,17 @@ class H2Connection(SocketConnection):
     def _run_ready(self) -> None:
         ready = self._ready
         for _ in range(_REQUESTS_A_TURN):
-            if not ready or (self._writing and self._is_owed_much()):
+            if not ready or self._is_full():
                 return
             self._run(ready.popleft())
         if ready:
             self._want_turn()
+
+    def _is_full(self) -> bool:
+        """Whether so much waits for the peer that nothing may be added."""
+        return self._codec.queued_bytes >= self._max_queued or (
+            self._writing and self._is_owed_much()
+        )
 
     def _is_owed_much(self) -> bool:
         return self._codec.encoded_bytes > _MAX_UNFLUSHED

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -43,6 +44,7 @@ from flare.http.server.listeners import (
 from flare.http.server.processes import ProcessCrew
 from flare.http.server.stats import ServerStats
 from flare.http.static_response import StaticResponse
+from flare.http2 import Http2Config
 from flare.net import SocketAddr
 from flare.runtime.report import ShutdownReport
 from flare.tcp import TcpListener
@@ -59,7 +61,7 @@ _LATE_SECONDS = 1.0
 
 
 class HttpServer:
-    """An HTTP/1.1 server for plain blocking handlers.
+    """A server of HTTP/1.1 and HTTP/2 for plain blocking handlers.
 
     ``bind`` one, then ``serve`` a handler; ``serve`` blocks until ``close`` or ``drain`` from
     another thread, or a signal. ``close``, ``drain`` and the ``local_addr`` methods are safe from
@@ -104,6 +106,7 @@ class HttpServer:
         config: ServerConfig | None = None,
         *,
         tls: TlsServerConfig | TlsAcceptor | None = None,
+        h2_config: Http2Config | None = None,
     ) -> Self:
         """Listen at *addr*; port 0 lets the system pick one. The system queues connections, up
         to ``config.backlog``, until ``serve``. Raises ``AddressInUse`` or ``NetworkError``.
@@ -112,7 +115,11 @@ class HttpServer:
         loaded here, and ``TlsServerError`` says which of them cannot be used. Where it names no
         ``alpn``, the server offers what it speaks; for other protocols there is a
         ``ValidationError``.
+
+        *h2_config* stands above ``config.h2_config``.
         """
+        if h2_config is not None:
+            config = replace(config or ServerConfig(), h2_config=h2_config)
         return cls.bind_many([addr], config, tls=tls)
 
     @classmethod

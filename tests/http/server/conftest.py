@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from dispatching import Asleep
+from h2_peer import H2Peer
 from serving import Address, Connect, Peer, Running, Serve, Start
 from tls_serving import ConnectTls, Pki, StartTls, secure, tls_server
 
@@ -40,6 +41,19 @@ def connect() -> Iterator[Connect]:
 
         def begin(address: Address, **options: Any) -> Peer:
             peer = Peer(address, **options)
+            stack.callback(peer.close)
+            return peer
+
+        yield begin
+
+
+@pytest.fixture
+def speak_h2() -> Iterator[Callable[..., H2Peer]]:
+    """Connect to a server in HTTP/2; closed at the end of the test, before the server is."""
+    with ExitStack() as stack:
+
+        def begin(address: Address, *settings: Any, **options: Any) -> H2Peer:
+            peer = H2Peer(address, *settings, **options)
             stack.callback(peer.close)
             return peer
 
