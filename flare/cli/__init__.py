@@ -50,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     parser.add_argument("--port", type=int, default=8080, help="default: %(default)s; 0 picks one")
+    parser.add_argument(
+        "--https-port",
+        type=int,
+        help="serve HTTPS there, too; default: 8443 beside 8080, else one that is free",
+    )
+    parser.add_argument("--no-https", action="store_true", help="serve plain HTTP alone")
     parser.add_argument("--once", action="store_true", help="stop after the table")
     parser.set_defaults(run=_run_demo)
 
@@ -82,6 +88,23 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--proxy-protocol", action="store_true", help="they begin with a PROXY header"
+    )
+    parser.add_argument(
+        "--tls-cert", default="", metavar="FILE", help="serve HTTPS: the certificate and its chain"
+    )
+    parser.add_argument(
+        "--tls-key", default="", metavar="FILE", help="its key; default: it is in the same file"
+    )
+    parser.add_argument(
+        "--tls-client-ca",
+        default="",
+        metavar="FILE",
+        help="let in only clients with a certificate by one of these",
+    )
+    parser.add_argument(
+        "--tls-self-signed",
+        action="store_true",
+        help="serve HTTPS with a certificate made now, by openssl; for development",
     )
     parser.add_argument(
         "--workers", type=int, default=1, help="event loops; default: %(default)s, in this process"

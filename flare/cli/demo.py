@@ -8,20 +8,26 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from flare._version import __version__
+from flare.cli import CommandError
 from flare.cli.listen import bind, url_of
+from flare.cli.tls import self_signed
 from flare.http.client import HttpClient
 from flare.http.request import Request
 from flare.http.response import Response, StreamingResponse, ok_json_value
 from flare.http.router import Router
 from flare.http.server import HttpServer
+from flare.tls import TlsServerConfig
 
 __all__ = ["application", "run"]
 
 _DRAIN_MS = 5000
+_HTTP_PORT, _HTTPS_PORT = 8080, 8443
 
 
 def application() -> Router:
@@ -47,6 +53,7 @@ def hello(request: Request) -> Response:
         {
             "hello": request.param("name"),
             "version": request.version,
+            "scheme": request.scheme,
             "agent": request.headers.get("user-agent"),
         }
     )
@@ -80,30 +87,83 @@ class _Fetched(NamedTuple):
 def run(arguments: argparse.Namespace) -> int:
     """Serve, fetch every route, print the table; then serve until Ctrl-C, or stop at once."""
     failures: list[str] = []
-    with HttpServer(bind(arguments.host, arguments.port)) as server:
+    with ExitStack() as stack:
+        server = stack.enter_context(HttpServer(bind(arguments.host, arguments.port)))
         base = url_of(server.local_addr())
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="flare-")))
+        secure = None if arguments.no_https else _bind_https(arguments, folder)
+        servers = [server] if secure is None else [server, stack.enter_context(secure)]
+
+        def drain() -> None:
+            for one in servers:
+                one.drain(_DRAIN_MS)
+
+        def serve_https(secure: HttpServer) -> None:
+            try:
+                secure.serve(application())
+            except Exception as error:
+                failures.append(str(error))
 
         def tour() -> None:
             try:
-                _print_table(base, _fetch_all(base))
+                _tour(base, secure, folder)
             except Exception as error:  # of any kind: nobody else would end the server
                 failures.append(str(error))
             if arguments.once or failures:
-                server.drain(_DRAIN_MS)
+                drain()
             else:
-                print(f"Serving on {base} until Ctrl-C.", flush=True)
+                urls = " and ".join(url_of(one.local_addr(), one.scheme) for one in servers)
+                print(f"Serving on {urls} until Ctrl-C.", flush=True)
 
-        guide = threading.Thread(target=tour, name="flare-demo")
-        guide.start()
+        threads = [threading.Thread(target=tour, name="flare-demo")]
+        if secure is not None:
+            threads.append(
+                threading.Thread(target=serve_https, args=(secure,), name="flare-demo-https")
+            )
+        for thread in threads:
+            thread.start()
         try:
             server.serve(application())
         except KeyboardInterrupt:
             print("Drained and done.", flush=True)
         finally:
-            guide.join()
+            drain()
+            for thread in threads:
+                thread.join()
     for failure in failures:
         print(f"flare: the demo could not fetch from itself: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _bind_https(arguments: argparse.Namespace, folder: Path) -> HttpServer | None:
+    """The server for HTTPS, with a certificate made in *folder*; ``None`` where none can be."""
+    try:
+        cert, key = self_signed(folder, [arguments.host])
+    except CommandError as error:
+        print(f"HTTPS is left out: {error}", flush=True)
+        return None
+    tls = TlsServerConfig(cert, key)
+    port = arguments.https_port
+    if port is not None:
+        return HttpServer(bind(arguments.host, port), tls=tls)
+    try:
+        listener = bind(arguments.host, _HTTPS_PORT if arguments.port == _HTTP_PORT else 0)
+    except CommandError:
+        listener = bind(arguments.host, 0)
+    return HttpServer(listener, tls=tls)
+
+
+def _tour(base: str, secure: HttpServer | None, folder: Path) -> None:
+    """Fetch every route and print the table."""
+    print(f"flare {__version__} serves {base} and fetched from itself:\n")
+    _print_rows(_fetch_all(base))
+    if secure is not None:
+        url = url_of(secure.local_addr(), secure.scheme)
+        with HttpClient(url, verify=str(folder / "cert.pem")) as client:
+            row = _fetch(client, "GET", "/hello/world")
+        print(f"\n... and from {url}, whose certificate it made and trusts:\n")
+        _print_rows([row])
+    print(flush=True)
 
 
 def _fetch_all(base: str) -> list[_Fetched]:
@@ -143,8 +203,7 @@ def _fetch_stream(client: HttpClient, path: str) -> _Fetched:
     return _Fetched("GET", path, status, size, elapsed, "100 lines, streamed")
 
 
-def _print_table(base: str, rows: list[_Fetched]) -> None:
-    print(f"flare {__version__} serves {base} and fetched from itself:\n")
+def _print_rows(rows: list[_Fetched]) -> None:
     print(f"  {'method':6}  {'path':14}  {'status':>6}  {'bytes':>5}  {'ms':>6}  answer")
     for row in rows:
         shown = row.shown if len(row.shown) <= 48 else row.shown[:45] + "..."
@@ -152,4 +211,3 @@ def _print_table(base: str, rows: list[_Fetched]) -> None:
             f"  {row.method:6}  {row.path:14}  {row.status:>6}  {row.size:>5}"
             f"  {row.elapsed_ms:>6.1f}  {shown}"
         )
-    print(flush=True)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flare.cli import CommandError
+from flare.cli.tls import tls_of
 from flare.errors import AddressInUse, AddressParseError, NetworkError, ValidationError
 from flare.http.server import HttpServer, ServerConfig
 from flare.http.server.listeners import Listener, adopt_fds, bind_all, inherited_fds
@@ -23,15 +24,16 @@ _UNIX, _FD = "unix:", "fd://"
 
 
 def bound_server(arguments: argparse.Namespace, config: ServerConfig) -> HttpServer:
-    """A server that listens where the flags say."""
+    """A server that listens where and how the flags say."""
+    tls = tls_of(arguments)
     fds = _fds_of(arguments)
     if fds:
         with _one_line():
-            return HttpServer.from_fds(fds, config)
+            return HttpServer.from_fds(fds, config, tls=tls)
     mode = _mode_of(arguments)
     addrs = _addresses_of(arguments)
     with _one_line():
-        return HttpServer.bind_many(addrs, config, mode=mode)
+        return HttpServer.bind_many(addrs, config, mode=mode, tls=tls)
 
 
 def bind_listeners(arguments: argparse.Namespace, backlog: int) -> list[Listener]:
@@ -132,14 +134,13 @@ def _one_line() -> Iterator[None]:
 
 def places_of(server: HttpServer) -> str:
     """Where *server* listens, for a person."""
-    return ", ".join(
-        [*map(url_of, server.local_addrs()), *(f"unix:{path}" for path in server.local_paths())]
-    )
+    urls = [url_of(addr, server.scheme) for addr in server.local_addrs()]
+    return ", ".join([*urls, *(f"unix:{path}" for path in server.local_paths())])
 
 
-def url_of(addr: SocketAddr) -> str:
+def url_of(addr: SocketAddr, scheme: str = "http") -> str:
     """The URL a browser on this host can open."""
     ip = addr.ip
     if ip.is_unspecified():
         ip = IpAddr.localhost_v6() if ip.is_v6() else IpAddr.localhost()
-    return f"http://{SocketAddr(ip, addr.port)}/"
+    return f"{scheme}://{SocketAddr(ip, addr.port)}/"

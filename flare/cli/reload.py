@@ -20,6 +20,7 @@ from types import FrameType
 from flare._ffi.process import set_parent_death_signal
 from flare.cli import serve
 from flare.cli.listen import bind_listeners
+from flare.cli.tls import certificates
 
 __all__ = ["run", "snapshot"]
 
@@ -32,6 +33,11 @@ _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "
 def run(arguments: argparse.Namespace) -> int:
     """Serve and watch the ``.py`` files below the current folder, until Ctrl-C or SIGTERM."""
     backlog = serve.config_of(arguments).backlog
+    with certificates(arguments):
+        return _run(arguments, backlog)
+
+
+def _run(arguments: argparse.Namespace, backlog: int) -> int:
     leave_seconds = arguments.graceful_timeout + _LEAVE_SECONDS
     with ExitStack() as stack:
         fds: list[int] = []
@@ -57,6 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
         command += ["--forwarded-headers", arguments.forwarded_headers]
         if arguments.proxy_protocol:
             command.append("--proxy-protocol")
+        for flag in ("tls_cert", "tls_key", "tls_client_ca"):
+            if value := getattr(arguments, flag):
+                command += ["--" + flag.replace("_", "-"), value]
         if arguments.access_log:
             command.append("--access-log")
         stop = _Stop()

@@ -13,6 +13,7 @@ from typing import Any
 
 from flare.cli import CommandError
 from flare.cli.listen import bound_server, places_of
+from flare.cli.tls import certificates
 from flare.errors import NetworkError, ValidationError
 from flare.http.handler import as_handler_function
 from flare.http.request import Request
@@ -42,6 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     Where workers are processes, only they import the application: so SIGHUP takes new code.
     """
     config = config_of(arguments)
+    with certificates(arguments):
+        return _serve(arguments, config)
+
+
+def _serve(arguments: argparse.Namespace, config: ServerConfig) -> int:
     workers = max(1, arguments.workers)
     try:
         kind = choose_kind(workers, arguments.worker_kind)

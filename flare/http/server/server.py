@@ -215,6 +215,11 @@ class HttpServer:
         """The path of every Unix socket it listens on, in the order they were bound."""
         return [one.local_path() for one in self._listeners if isinstance(one, UnixListener)]
 
+    @property
+    def scheme(self) -> str:
+        """``"https"`` where it has TLS, else ``"http"``."""
+        return "http" if self._tls is None else "https"
+
     def stats(self) -> ServerStats:
         """What it has done so far, summed over all workers, replaced ones included; after the
         end, what it did in all.
