@@ -173,10 +173,6 @@ class ProcessCrew:
     def tend(self) -> float | None:
         """See ``Crew``."""
         self._begin_asked_drains()
-        if self._renew_tls:
-            self._renew_tls = False
-            for process in self._all():
-                process.talk.say("renew tls")
         for seat in self._seats:
             for process in list(seat.processes()):
                 self._hear(seat, process)
@@ -184,6 +180,10 @@ class ProcessCrew:
                     self._hear(seat, process)  # its last words
                     self._see_off(seat, process)
                     self._board.settle(process.line)
+        if self._renew_tls:
+            self._renew_tls = False
+            for process in self._all():
+                process.talk.say("renew tls")
         if not self._draining and not self._stopping and self.failure is None:
             self._fill_seats()
         return self._next_look()

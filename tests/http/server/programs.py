@@ -21,6 +21,7 @@ import dataclasses, json, logging, os, random, signal, socket, stat, sys, thread
 from pathlib import Path
 from flare.http import HttpServer, ServerConfig, ok
 from flare.net import SocketAddr
+from flare.tls import TlsServerConfig
 
 options = json.loads(sys.argv[1])
 logging.basicConfig(stream=sys.stdout, format="log: %(message)s")
@@ -52,6 +53,8 @@ def handler(request):
         os._exit(7)
     elif url == "/close":
         server.close()
+    elif url == "/reload":
+        return ok(str(try_to(server.reload_tls)))
     elif url == "/drain":
         return ok(str(try_to(server.drain, 1000)))
     elif url == "/stuck":
@@ -99,7 +102,8 @@ if "fds" in options:
 else:
     unix = [Path(path) for path in options.get("unix", [])]
     tcp = [SocketAddr.localhost(0) for _ in range(options.get("tcp", 1))]
-    server = HttpServer.bind_many([*tcp, *unix], config)
+    tls = TlsServerConfig(options["tls"]) if "tls" in options else None
+    server = HttpServer.bind_many([*tcp, *unix], config, tls=tls)
 say("pid", os.getpid(), "ports", *[addr.port for addr in server.local_addrs()])
 
 if "drain_on_usr1" in options:
@@ -228,7 +232,13 @@ class Load:
     """Clients that ask for "/" over and over. Half of them keep their connection for as long as
     the server lets them, half connect for each request."""
 
-    def __init__(self, *addresses: Address, clients: int = 8) -> None:
+    def __init__(
+        self,
+        *addresses: Address,
+        clients: int = 8,
+        secure: Callable[[Peer], Peer] | None = None,
+    ) -> None:
+        self._secure = secure
         self._stop = False
         self._lock = threading.Lock()  # guards what follows
         self.answers: dict[int, int] = {}
@@ -250,6 +260,8 @@ class Load:
                 if peer is None:
                     server = 0
                     peer = Peer(address)
+                    if self._secure is not None:
+                        peer = self._secure(peer)
                 peer.get("/", *([] if keeps else ["Connection: close"]))
                 reply = peer.read()
                 server = int(reply.body)
