@@ -60,6 +60,7 @@ class TlsAcceptor:
         self._certificates = [] if config.ssl_context else [Certificates(self._config)]
         self._base = self._new_base()
         self._born = time.monotonic()
+        self._ahead: list[ssl.SSLContext] = []
         self._listener: TcpListener | None = None
 
     @classmethod
@@ -100,6 +101,7 @@ class TlsAcceptor:
             if self._config.verify_mode() != ssl.CERT_NONE:
                 # A resumed session would get round the client certificates just loaded.
                 self._base, self._born = self._new_base(), time.monotonic()
+                self._ahead = []
             self._certificates[0] = fresh
             self._stamps = stamps
 
@@ -119,10 +121,28 @@ class TlsAcceptor:
         certificates = self._certificates
         return base_context(self._config, lambda: certificates[0])
 
+    def prepare(self, renewals: int) -> None:
+        """Make the keys of tickets ahead, for so many times that they are renewed: processes that
+        are forked from now on will have them in common. Nothing happens while some are left."""
+        with self._lock:
+            if self._config.ssl_context is not None or not self._config.enable_session_tickets:
+                return
+            periods = int((time.monotonic() - self._born) // self._config.ticket_lifetime_s)
+            if periods < len(self._ahead):
+                return
+            self._base, *self._ahead = [self._new_base() for _ in range(renewals + 1)]
+            self._born = time.monotonic()
+
     def _renew(self) -> ssl.SSLContext:
         """Begin to use new keys for tickets; where the files fail meanwhile, the old ones stay."""
         with self._lock:
-            if time.monotonic() - self._born >= self._config.ticket_lifetime_s:
+            lifetime_s = self._config.ticket_lifetime_s
+            periods = int((time.monotonic() - self._born) // lifetime_s)
+            if 0 < periods <= len(self._ahead):
+                # In step with other processes that have the same.
+                self._base, self._ahead = self._ahead[periods - 1], self._ahead[periods:]
+                self._born += periods * lifetime_s
+            elif periods:
                 self._born = time.monotonic()
                 try:
                     self._base = self._new_base()

@@ -161,12 +161,16 @@ class ProcessCrew:
 
     def replace_all(self) -> None:
         """See ``Crew``. Called again meanwhile, it begins anew."""
+        if self._listeners.tls is not None:
+            self._listeners.tls.share_keys()
         self._generation += 1
 
     # -- supervision --------------------------------------------------------------------------
 
     def start(self) -> None:
         """Fork all of them. Raises ``NetworkError`` where the system cannot."""
+        if self._listeners.tls is not None:
+            self._listeners.tls.share_keys()
         for seat in self._seats:
             seat.sitting = self._fork(seat)
 

@@ -17,7 +17,7 @@ from flare.errors import NetworkError, ValidationError
 from flare.http.server.logs import error_log, escape
 from flare.http.server.wire import DONE, OPENING, SWITCH, BodyWriter, Exchange, Switch
 from flare.net import SocketAddr
-from flare.tls import TlsAcceptor, TlsEngine, TlsServerConfig
+from flare.tls import TlsAcceptor, TlsEngine, TlsServerConfig, TlsServerError
 from flare.tls.tls_socket import TlsSocket
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ServerTls", "TlsWire"]
 
 _NEVER_MS = 2**62
+_RENEWALS = 12
 
 
 class ServerTls:
@@ -55,6 +56,14 @@ class ServerTls:
     def protocols(self) -> list[str]:
         """What is offered to clients."""
         return list(self.acceptor.config.alpn)
+
+    def share_keys(self) -> None:
+        """Have the processes that are forked from now on resume each other's sessions, for a day
+        of the usual lifetime of keys."""
+        try:
+            self.acceptor.prepare(_RENEWALS)
+        except TlsServerError as error:  # the files have gone bad
+            error_log.error("the keys of tickets stay as they were: %s", error.message)
 
     def reload(self) -> None:
         """Read the certificates again; see ``TlsAcceptor.reload``."""

@@ -102,7 +102,7 @@ if "fds" in options:
 else:
     unix = [Path(path) for path in options.get("unix", [])]
     tcp = [SocketAddr.localhost(0) for _ in range(options.get("tcp", 1))]
-    tls = TlsServerConfig(options["tls"]) if "tls" in options else None
+    tls = TlsServerConfig(**options["tls"]) if "tls" in options else None
     server = HttpServer.bind_many([*tcp, *unix], config, tls=tls)
 say("pid", os.getpid(), "ports", *[addr.port for addr in server.local_addrs()])
 

@@ -145,7 +145,7 @@ def test_worker_processes_all_get_it_and_lose_nothing(
     program: Begin, pki: Pki, renewed: Any, way: str
 ) -> None:
     path, renew = renewed
-    running = program(workers=2, tls=str(path))
+    running = program(workers=2, tls={"cert_file": str(path)})
     before = set(running.await_workers(2))
     context = pki.context()
     with Load(running.address, clients=4, secure=lambda peer: secure(peer, context)) as load:
@@ -169,7 +169,7 @@ def test_worker_processes_all_get_it_and_lose_nothing(
 
 def test_a_hangup_with_a_bad_file_keeps_the_old_one(program: Begin, pki: Pki, renewed: Any) -> None:
     path, _ = renewed
-    running = program(workers=1, tls=str(path))
+    running = program(workers=1, tls={"cert_file": str(path)})
     assert running.await_workers(1)
     peer = secure(Peer(running.address), pki.context())
     path.write_text("nonsense")
@@ -189,7 +189,7 @@ def test_a_hangup_renews_the_certificates_of_one_process(
     program: Begin, pki: Pki, renewed: Any
 ) -> None:
     path, renew = renewed
-    running = program(workers=1, tls=str(path))
+    running = program(workers=1, tls={"cert_file": str(path)})
     assert running.await_workers(1)
     peer = secure(Peer(running.address), pki.context())
     new = renew()
@@ -202,15 +202,21 @@ def test_a_hangup_renews_the_certificates_of_one_process(
     assert running.wait() == 0
 
 
+@pytest.mark.parametrize("lifetime_s", [7200, 1])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_any_worker_process_resumes_a_session(
-    program: Begin, pki: Pki, version: ssl.TLSVersion
+    program: Begin, pki: Pki, version: ssl.TLSVersion, lifetime_s: int
 ) -> None:
-    running = program(workers=2, tls=str(pki.server))
+    """Also when the keys have been renewed; which they may be between any two connections."""
+    running = program(
+        workers=2, tls={"cert_file": str(pki.server), "ticket_lifetime_s": lifetime_s}
+    )
     running.await_workers(2)
     context = pki.context(maximum_version=version)
+    if lifetime_s == 1:
+        time.sleep(1.2)
     resumed_by: set[int] = set()
-    session = None
+    session, issuer = None, 0
     deadline = time.monotonic() + PATIENCE
     while len(resumed_by) < 2:
         assert time.monotonic() < deadline, resumed_by
@@ -218,10 +224,11 @@ def test_any_worker_process_resumes_a_session(
         try:
             peer.get("/", "Connection: close")
             pid = int(peer.read().body)
-            if session is not None:
-                assert tls(peer).session_reused
+            reused = bool(tls(peer).session_reused)
+            assert reused or session is None or lifetime_s == 1
+            if reused and pid != issuer:
                 resumed_by.add(pid)
-            session = tls(peer).session
+            session, issuer = tls(peer).session, pid
         finally:
             peer.close()
     running.signal(signal.SIGTERM)
@@ -232,7 +239,7 @@ def test_requests_in_progress_outlive_a_replaced_worker(
     program: Begin, pki: Pki, renewed: Any
 ) -> None:
     path, _ = renewed
-    running = program(workers=2, tls=str(path), slow=1.0)
+    running = program(workers=2, tls={"cert_file": str(path)}, slow=1.0)
     running.await_workers(2)
     peer = secure(Peer(running.address), pki.context())
     answers: list[bytes] = []
