@@ -85,7 +85,7 @@ class DefaultFields:
     Immutable. ``for_host`` gives them ready to send, the common case.
     """
 
-    __slots__ = ("_memo", "items")
+    __slots__ = ("_last", "_memo", "items")
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class DefaultFields:
         if accept_encoding:
             automatic.append("Accept-Encoding", accept_encoding)
         self.items = _replaced(_items(automatic), _items(headers))
-        self._memo: dict[str, tuple[bytes, FieldBlock]] = {}
+        self._forget()
 
     def without_credentials(self) -> DefaultFields:
         """The same, less what must not reach another origin."""
@@ -114,8 +114,12 @@ class DefaultFields:
             return self
         fewer = DefaultFields.__new__(DefaultFields)
         fewer.items = tuple(item for item in self.items if not is_credential(item[0]))
-        fewer._memo = {}
+        fewer._forget()
         return fewer
+
+    def _forget(self) -> None:
+        self._memo: dict[str, tuple[bytes, FieldBlock]] = {}
+        self._last: tuple[object, tuple[bytes, FieldBlock]] | None = None
 
     def for_host(self, authority: str) -> tuple[bytes, FieldBlock]:
         """The section of a request with nothing more to say, its end included."""
@@ -138,10 +142,34 @@ class DefaultFields:
     ) -> tuple[bytes, FieldBlock]:
         """The section of a request: Host, the client's, the caller's, *proof* of who asks,
         *cookies* unless there are some already, the content's."""
-        if headers is None and framing is None and not proof and not cookies:
-            return self.for_host(target.authority)
+        if headers is None and framing is None:
+            if not proof and not cookies:
+                return self.for_host(target.authority)
+            return self._for_caller(target.authority, proof, cookies)
+        return self._composed(target.authority, headers, framing, content_type, proof, cookies)
+
+    def _for_caller(
+        self, authority: str, proof: HeaderMap | None, cookies: str
+    ) -> tuple[bytes, FieldBlock]:
+        """The section of a request with no more to say than who asks: mostly the last one again."""
+        key = (authority, tuple(_items(proof)) if proof else (), cookies)
+        known = self._last
+        if known is None or known[0] != key:
+            known = key, self._composed(authority, None, None, "", proof, cookies)
+            self._last = known
+        return known[1]
+
+    def _composed(
+        self,
+        authority: str,
+        headers: HeaderMap | None,
+        framing: tuple[str, str] | None,
+        content_type: str,
+        proof: HeaderMap | None,
+        cookies: str,
+    ) -> tuple[bytes, FieldBlock]:
         asked = [item for item in _items(headers) if item[0] not in _FRAMING] if headers else []
-        items = _replaced((("host", "Host", target.authority), *self.items), asked)
+        items = _replaced((("host", "Host", authority), *self.items), asked)
         if headers is not None and "range" in headers and "accept-encoding" not in headers:
             # A part of a coded body could not be decoded.
             items = tuple(item for item in items if item[0] != "accept-encoding")

@@ -32,8 +32,8 @@ __all__ = ["Retries"]
 
 T = TypeVar("T")
 
-# What the network did behind the connect. A plain NetworkError there is a limit of ours, or the
-# end of the client; another attempt would find the same.
+# What the network did behind the connect, besides what has an errno or a code of HTTP/2. A plain
+# NetworkError is a limit of ours, or the end of the client; another attempt would find the same.
 _LOST = (BrokenPipe, ConnectionReset, HttpProtocolError, UnexpectedEof)
 
 
@@ -122,7 +122,7 @@ def _kind_of(error: NetworkError, *, connected: bool) -> str:
     if isinstance(error, _LOST):
         return "read" if connected else "connect"
     if connected:
-        return ""
+        return "read" if error.code else ""
     if isinstance(error, (ConnectionRefused, ConnectionTimeout, Timeout)):
         return "connect"
     # An unreachable network and a name that does not resolve have numbers. A failed handshake is
