@@ -106,7 +106,11 @@ class Response(_StatusMixin):
         "version",
     )
 
-    # What only a received response has.
+    # What only a received response has; the client fills the slots by themselves.
+    _elapsed_ms: float
+    _history: list[Response]
+    _tls_info: TlsInfo | None
+    _url: str
     elapsed_ms: Later[float] = Later("_elapsed_ms", float)
     history: Later[list[Response]] = Later("_history", list)
     tls_info: Later[TlsInfo | None] = Later("_tls_info", lambda: None)

@@ -98,7 +98,7 @@ class Call:
             )  # fmt: skip
             section, fields = changed_section(fields.items, state.asked(request))
         upgrade = self.headers is not None and "upgrade" in self.headers
-        return Outgoing(self.method, self.target, section, fields, content, upgrade=upgrade)
+        return Outgoing(self.method, self.target, section, fields, content, upgrade)
 
     def _proof(self, auth: Auth | ChallengedAuth) -> HeaderMap:
         from flare.http.client.auth import ChallengedAuth

@@ -342,7 +342,7 @@ class HttpClient:
                 self._state,
                 None if cookies is None else checked_cookies(cookies, headers),
                 self._decode_limit if headers is None or wants_decoding(headers) else None,
-                self._tls.but(verify, cert),
+                self._tls if verify is None and cert is None else self._tls.but(verify, cert),
             )
             policy = self._policy
             if follow_redirects is not None:

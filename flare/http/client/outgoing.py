@@ -28,7 +28,6 @@ class Outgoing:
         section: bytes,
         fields: FieldBlock,
         content: Content,
-        *,
         upgrade: bool = False,
     ) -> None:
         self.method = method

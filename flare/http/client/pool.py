@@ -114,7 +114,8 @@ class ConnectionPool:
     ) -> Connection | None:
         """A kept connection, or ``None`` for a slot to dial in; what to close goes to *doomed*."""
         wait_until: float | None = None
-        self._end_orphans()
+        if not self._orphans.empty():
+            self._end_orphans()
         with self._freed:
             while True:
                 if self._closed:
@@ -122,15 +123,15 @@ class ConnectionPool:
                 moment = monotonic()
                 if self._idle_count and moment >= self._next_sweep:
                     self._sweep(moment, doomed)
-                cap = self._max_connections
-                streams = 0
-                if route.multiplexed and (lent := self._shared.get(route)):
+                full = False
+                if route.multiplexed:
+                    lent = self._shared.get(route, ())
                     for connection in lent:
                         if connection.leases < connection.capacity:
                             connection.leases += 1
                             return connection
-                    streams = sum(connection.capacity for connection in lent)
-                if not streams and not (route.multiplexed and route in self._opening):
+                    full = route in self._opening or any(each.capacity for each in lent)
+                if not full:
                     stack = None if fresh else self._idle.get(route)
                     if stack:
                         connection = stack.pop()
@@ -144,6 +145,7 @@ class ConnectionPool:
                             return connection
                         doomed.append(connection)
                         continue
+                    cap = self._max_connections
                     room = not cap or self._active + self._idle_count < cap
                     if room or self._idle_count:
                         if not room:
@@ -157,8 +159,7 @@ class ConnectionPool:
                     want = clock.wait_ms(limit, "waiting for a connection", peer)
                     wait_until = moment + want / 1000 if want else float("inf")
                 elif moment >= wait_until:
-                    what = f"{streams} streams" if streams else f"{cap} connections"
-                    raise clock.wait_error("pool", limit, want, peer, f"waiting for one of {what}")
+                    raise clock.wait_error("pool", limit, want, peer, "waiting for a connection")
                 self._wait(min(wait_until - moment, _ORPHAN_LOOK_SECONDS))
 
     def _wait(self, seconds: float) -> None:

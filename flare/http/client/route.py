@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flare.http.client.proxy import Proxies, Proxy
-from flare.http.client.target import Origin
+from flare.http.client.target import Origin, Target
 from flare.http.client.tls_settings import TlsSettings
 
 __all__ = ["Route", "Routes"]
@@ -61,17 +61,21 @@ class Routes:
         self._h2c_upgrade = h2c_upgrade and not prefer_h2c
         self._known: dict[Origin, Route] = {}
 
-    def to(self, origin: Origin, tls: TlsSettings) -> Route:
-        """The route to *origin* with *tls*, which matters for https alone."""
-        if tls is self.tls or origin.scheme != "https":
-            route = self._known.get(origin)
+    def to(self, target: Target, tls: TlsSettings) -> Route:
+        """The route to *target*, of this client alone, with *tls*, which matters for https."""
+        if tls is not self.tls and target.origin.scheme == "https":
+            return self._find(target.origin, tls)
+        route = target.route
+        if route is None:
+            # The same one for all targets of an origin: the pool compares them.
+            route = self._known.get(target.origin)
             if route is None:
-                route = self._find(origin, tls)
+                route = self._find(target.origin, tls)
                 if len(self._known) >= _MAX_ROUTES:
                     self._known.clear()
-                self._known[origin] = route
-            return route
-        return self._find(origin, tls)
+                self._known[target.origin] = route
+            target.route = route
+        return route
 
     def _find(self, origin: Origin, tls: TlsSettings) -> Route:
         proxy = self._proxies.before(origin)

@@ -84,11 +84,11 @@ class Reply:
         response.reason = head.reason
         response.version = head.version
         response.headers = HeaderMap._from_items(list(head.fields.items))
-        response.url = self.target.text
+        response._url = self.target.text
         response._request = self._sent
-        response.history = self.history
-        response.elapsed_ms = self.elapsed_ms
-        response.tls_info = self._exchange.tls
+        response._history = self.history
+        response._elapsed_ms = self.elapsed_ms
+        response._tls_info = self._exchange.tls
 
     def has_no_body(self) -> bool:
         """Whether the head says that nothing follows it."""
@@ -224,7 +224,7 @@ class Sender:
         where an HTTP/2 server says that it has not looked at it, or wants it by HTTP/1.1.
         """
         target = call.target
-        route = self._routes.to(target.origin, call.tls)
+        route = self._routes.to(target, call.tls)
         request = self._outgoing(call, route)
         pool = self._pool
         refusals = 0

@@ -11,6 +11,7 @@ from flare.http.proto.url import Url, UrlParseError
 
 if TYPE_CHECKING:
     from flare.http.client.auth import BasicAuth
+    from flare.http.client.route import Route
 
 __all__ = ["Origin", "Params", "Target", "TargetResolver"]
 
@@ -36,13 +37,15 @@ class Target:
     """One place to send a request to.
 
     ``peer`` is ``host:port`` for messages, ``authority`` what ``Host`` says, ``line`` the request
-    target, ``text`` the whole URL without user name and password, which became ``auth``.
+    target, ``text`` the whole URL without user name and password, which became ``auth``. ``route``
+    is for ``Routes`` to remember the way by.
     """
 
-    __slots__ = ("auth", "authority", "line", "origin", "peer", "text", "url")
+    __slots__ = ("auth", "authority", "line", "origin", "peer", "route", "text", "url")
 
     def __init__(self, url: Url) -> None:
         self.url = url
+        self.route: Route | None = None
         self.origin = Origin(url.scheme, url.host, url.port)
         host = f"[{url.host}]" if ":" in url.host else url.host
         self.peer = f"{host}:{url.port}"

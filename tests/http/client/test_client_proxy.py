@@ -15,7 +15,7 @@ from scripted import Body, Eof, Head, ScriptedServer, Send, StartTls, Whole, ans
 from flare.errors import ConnectionRefused, ConnectionTimeout, NetworkError, ValidationError
 from flare.http import HttpClient, ProxyError
 from flare.http.client.proxy import Proxies, Proxy
-from flare.http.client.target import Origin
+from flare.http.client.target import Origin, Target
 from flare.http.client.transport import TcpTransport
 from flare.http.client.tunnel import open_tunnel
 from flare.http2 import build_settings
@@ -313,7 +313,7 @@ def test_connections_are_kept_by_the_proxys_credentials():
     routes = set()
     for text in ("p:1", "u:x@p:1", "u:y@p:1", "socks5://p:1"):
         with HttpClient(proxy=text) as client:
-            routes.add(client._sender._routes.to(Origin("https", "a", 443), client._tls))
+            routes.add(client._sender._routes.to(Target.parse("https://a/"), client._tls))
     assert len(routes) == 4
 
 
