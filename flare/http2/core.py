@@ -36,7 +36,7 @@ from flare.http2.stream import Stream, StreamEvent, StreamId
 
 __all__ = ["GRACE_STREAMS", "SHUTDOWN_WAIT_MS", "ConnectionCore"]
 
-GRACE_STREAMS: Final = 100
+GRACE_STREAMS: Final = 256
 """Streams that we reset and whose frames, sent before the peer knew, are passed over."""
 SHUTDOWN_WAIT_MS: Final = 1000
 """How long the answer to a farewell's PING is waited for."""

@@ -123,9 +123,9 @@ class H2Connection:
         self._unsent = memoryview(b"")
         self._unflushed = False  # TLS has taken what it could not send
         self._unpolled = tls is not None  # there may be input that no poll tells of
-        self._closed = False
         self._pings = 0
         self._wake_fd, self._ring_fd = os.pipe()
+        self._closed = False
         os.set_blocking(self._wake_fd, False)
         os.set_blocking(self._ring_fd, False)
         stream.set_nonblocking(True)
@@ -182,8 +182,9 @@ class H2Connection:
         limit = min(clock.wait_ms(_PING_WAIT_MS, "waiting for a PING", self.peer), _PING_WAIT_MS)
         patience = Clock(Timeouts.of(limit))
         self.wait(
-            lambda: not self.codec.ping_pending(data), patience, limit, "read", "waiting for a PING"
-        )
+            lambda: self.failure is not None or not self.codec.ping_pending(data),
+            patience, limit, "read", "waiting for a PING",
+        )  # fmt: skip
 
     def close(self) -> None:
         """Say goodbye (GOAWAY) and close. Idempotent; waits for nothing."""
@@ -425,6 +426,8 @@ class H2Connection:
             if reading:
                 self._reading = False
         self._take_in(data)
+        if reading and self._sleepers:
+            self._sleepers[0].condition.notify()  # to read on while this sends
 
     def _poll(self, poll: select.poll, end: float | None) -> int:
         """What of the socket is ready, or 0 at *end* or when rung; the lock is not held."""
@@ -494,6 +497,12 @@ class H2Connection:
             self.codec.discard_stream(sid, code)
             self.send_now()
             self._hand_on()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self._closed = True
+            os.close(self._wake_fd)
+            os.close(self._ring_fd)
 
     def __repr__(self) -> str:
         state = "closed" if self.failure is not None else f"streams={self.leases}"

@@ -623,6 +623,23 @@ def test_no_answer_to_the_ping_is_a_new_connection(monkeypatch):
         assert [f for f in peer.wires[0].frames if f[0] == "PING"]
 
 
+def test_a_server_that_hangs_up_on_the_ping(monkeypatch):
+    monkeypatch.setattr(h2_connection, "_PING_AFTER_SECONDS", 0.0)
+
+    def script(wire: Wire) -> None:
+        wire.begin()
+        wire.answer(wire.request()[0], b"first")
+        wire.answers_pings = False
+        wire.next("PING")
+
+    with H2Peer(script, handling()) as peer, client_of(peer) as client:
+        assert client.get("/").body == b"first"
+        before = time.process_time()
+        assert client.post("/second", b"x").body == b"/second"
+        assert time.process_time() - before < 1.0  # it did not spin
+        assert peer.connections == 2
+
+
 def test_a_body_waits_for_100_continue():
     def script(wire: Wire) -> None:
         wire.begin()
