@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flare.http.body import Body as Body
     from flare.http.body import ChunkedBody as ChunkedBody
     from flare.http.body import ChunkSource as ChunkSource
+    from flare.http.body import FileBody as FileBody
     from flare.http.body import InlineBody as InlineBody
     from flare.http.body import drain_body as drain_body
     from flare.http.cancel import Cancel as Cancel
@@ -146,7 +147,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     globals(),
     {
         "flare.http.app": "App State",
-        "flare.http.body": "Body ChunkSource ChunkedBody InlineBody drain_body",
+        "flare.http.body": "Body ChunkSource ChunkedBody FileBody InlineBody drain_body",
         "flare.http.cancel": "Cancel CancelCell CancelReason",
         "flare.http.client": """
             Auth BasicAuth BearerAuth CallTimeout ChallengedAuth ClientCookieJar ConnectTimeout

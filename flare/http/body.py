@@ -7,6 +7,7 @@ A ``Body`` knows its length, or not, and hands out chunks. Wherever one is taken
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -111,41 +112,93 @@ class IterableBody:
 class FileBody:
     """A binary file from where it stands to its end, in chunks of 64 KiB.
 
-    The length is known for a regular file and for anything seekable; what the file grows by
-    meanwhile is not sent. ``close`` closes the file.
+    *file* is an open file, or the path of one to open; *offset* another place to begin, in bytes,
+    and *length* the most to send. The length is known for a regular file and for anything
+    seekable; what the file grows by meanwhile is not sent, and one that gets shorter cuts the
+    response off. A regular file is not read into the process where the connection can take it
+    from the system (``sendfile``). ``close`` closes the file.
+
+    Raises ``OSError`` where *file* cannot be opened, ``ValidationError`` for an *offset* or
+    *length* below 0.
     """
 
-    __slots__ = ("_length", "file")
+    __slots__ = ("_left", "_length", "file", "offset", "opened", "plain")
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self._length = _remaining(file)
+    def __init__(
+        self,
+        file: IO[bytes] | str | os.PathLike[str],
+        offset: int | None = None,
+        length: int | None = None,
+    ) -> None:
+        for name, value in (("offset", offset), ("length", length)):
+            if value is not None and value < 0:
+                raise ValidationError(name, f"must be >= 0, got {value}")
+        self.opened = isinstance(file, (str, os.PathLike))
+        self.file: IO[bytes] = io.FileIO(file) if isinstance(file, (str, os.PathLike)) else file
+        try:
+            if offset is not None:
+                self.file.seek(offset)
+            self.plain = _is_plain(self.file)
+            """Whether it is a regular file, byte for byte what its descriptor gives."""
+            self.offset = self.file.tell() if self.plain else 0
+            """Where the next chunk of a plain file begins."""
+            remaining = _remaining(self.file, self.plain)
+        except BaseException:
+            if self.opened:
+                self.file.close()
+            raise
+        if remaining is not None and length is not None:
+            remaining = min(remaining, length)
+        self._length = remaining
+        self._left = remaining if remaining is not None else length
 
     def content_length(self) -> int | None:
         return self._length
 
     def next_chunk(self, cancel: Cancel) -> bytes | None:
-        return self.file.read(FILE_CHUNK_BYTES) or None
+        most = FILE_CHUNK_BYTES if self._left is None else min(FILE_CHUNK_BYTES, self._left)
+        if not most:
+            return None
+        if self.plain:
+            # Not by a descriptor from before: the file may have been closed, and another be it.
+            chunk = os.pread(self.file.fileno(), most, self.offset)
+        else:
+            chunk = self.file.read(most)
+        self.advance(len(chunk))
+        return chunk or None
+
+    def advance(self, count: int) -> None:
+        """*count* bytes of it have gone another way than by ``next_chunk``."""
+        self.offset += count
+        if self._left is not None:
+            self._left -= count
 
     def close(self) -> None:
         self.file.close()
 
 
-def _remaining(file: IO[bytes]) -> int | None:
+_PLAIN_FILES = (io.FileIO, io.BufferedReader, io.BufferedRandom)
+
+
+def _is_plain(file: IO[bytes]) -> bool:
+    raw = getattr(file, "raw", file)
+    if type(file) not in _PLAIN_FILES or type(raw) is not io.FileIO:
+        return False  # one that decompresses has a descriptor too, and other bytes
+    try:
+        file.flush()
+        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except OSError:
+        return False
+
+
+def _remaining(file: IO[bytes], plain: bool) -> int | None:
     try:
         here = file.tell()
-    except (OSError, AttributeError):
-        return None
-    try:
-        status = os.fstat(file.fileno())
-        if stat.S_ISREG(status.st_mode):
-            return max(0, status.st_size - here)
-    except (OSError, AttributeError):
-        pass
-    try:
+        if plain:
+            return max(0, os.fstat(file.fileno()).st_size - here)
         end = file.seek(0, os.SEEK_END)
         file.seek(here)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, ValueError):
         return None
     return max(0, end - here)
 

@@ -95,9 +95,10 @@ class Content:
         return True
 
     def close(self) -> None:
-        """Close the source, unless it is a file: that belongs to the caller."""
-        if self.source is not None and not isinstance(self.source, FileBody):
-            close_source(self.source)
+        """Close the source, unless it is a file that was open already: that is the caller's."""
+        source = self.source
+        if source is not None and (not isinstance(source, FileBody) or source.opened):
+            close_source(source)
 
     def frame(self, method: str, headers: HeaderMap | None) -> tuple[str, str] | None:
         """The field that frames the body, and ``None`` where a request needs none.

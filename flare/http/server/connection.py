@@ -18,6 +18,7 @@ from flare.http.server.dispatch import PENDING, REFUSED
 from flare.http.server.failures import busy_response, late_response
 from flare.http.server.intake import Intake
 from flare.http.server.logs import log_access, log_late_handler
+from flare.http.server.send_file import can_send_files, send_file
 from flare.http.server.socket_connection import NEVER_MS, SocketConnection
 from flare.http.server.wire import (
     ABORTED,
@@ -38,6 +39,7 @@ from flare.net import SocketAddr
 from flare.runtime.reactor import EVENT_WRITABLE, INTEREST_READ
 
 if TYPE_CHECKING:
+    from flare.http.server.h1 import H1BodyWriter
     from flare.http.server.lease import Task
     from flare.http.server.worker import Worker
 
@@ -229,6 +231,10 @@ class Connection(SocketConnection):
         stream.connection = self
         self._stream = stream
         self._exchange = exchange
+        if stream.file is not None:
+            if can_send_files(self.sock):
+                return self._pump()  # with the head in front
+            stream.file = None
         return self._flush() and self._pump()
 
     def _read_more(self) -> bool:
@@ -412,6 +418,10 @@ class Connection(SocketConnection):
         stream = self._stream
         if stream is None:
             return self.open
+        if stream.file is not None:
+            finished = send_file(self, cast("H1BodyWriter", stream))
+            if finished is not None:
+                return finished
         dispatch, exchange = self._worker.dispatch, self._exchange
         assert exchange is not None
         for _ in range(_TURN):

@@ -22,7 +22,7 @@ from flare.http._respond import (
     streaming_head,
     wants_close,
 )
-from flare.http.body import Body, close_source
+from flare.http.body import Body, FileBody, close_source
 from flare.http.cancel import CancelCell, CancelReason
 from flare.http.forwarded import ProxyPeer
 from flare.http.proto.chunked import encode_chunk, encode_last_chunk
@@ -284,7 +284,10 @@ class H1Wire(StreamingWire):
             _close_logged(body, request)
             return None
         self._streaming_keep_alive = keep_alive
-        return H1BodyWriter(request, body, framing, length or 0, result.trailers)
+        writer = H1BodyWriter(request, body, framing, length or 0, result.trailers)
+        if framing == COUNTED_BODY and isinstance(body, FileBody) and body.plain:
+            writer.file = body
+        return writer
 
     def body_sent(self) -> None:
         self.phase = IDLE if self._streaming_keep_alive and not self._last else DONE
@@ -324,6 +327,23 @@ class H1BodyWriter(BodyWriter):
         if chunk is None:
             return self._end()
         return self._frame(chunk)
+
+    @property
+    def request(self) -> Request:
+        """The request it answers."""
+        return self._request
+
+    @property
+    def left(self) -> int:
+        """What is to come of a promised length, in bytes."""
+        return self._left
+
+    def note_sent(self, count: int) -> None:
+        """*count* bytes of ``file`` have been sent as they are."""
+        assert self.file is not None
+        self.file.advance(count)
+        self._left -= count
+        self.sent += count
 
     def _frame(self, chunk: bytes) -> bytes:
         if self._framing == COUNTED_BODY:

@@ -19,6 +19,7 @@ from flare.http.server.lease import NO_LANE
 from flare.http.server.logs import log_handler_error
 
 if TYPE_CHECKING:
+    from flare.http.body import FileBody
     from flare.http.proto.heads import RequestHead
     from flare.http.request import Request
     from flare.http.request_stream import BodyQueue, StreamedRequest
@@ -152,7 +153,7 @@ class BodyWriter(ABC):
     unframed.
     """
 
-    __slots__ = ("abandoned", "connection", "fate", "lane")
+    __slots__ = ("abandoned", "connection", "fate", "file", "lane")
 
     connection: SocketConnection
     fate: Fate
@@ -160,6 +161,8 @@ class BodyWriter(ABC):
 
     def __init__(self) -> None:
         self.abandoned = False
+        self.file: FileBody | None = None
+        """A plain file whose bytes go out as they are; see ``send_file.py``."""
         self.lane = NO_LANE
 
     def call(self) -> object:
