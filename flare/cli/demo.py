@@ -154,15 +154,17 @@ def _bind_https(arguments: argparse.Namespace, folder: Path) -> HttpServer | Non
 
 
 def _tour(base: str, secure: HttpServer | None, folder: Path) -> None:
-    """Fetch every route and print the table."""
-    print(f"flare {__version__} serves {base} and fetched from itself:\n")
-    _print_rows(_fetch_all(base))
+    """Fetch every route and print the table; first the former, so that all do serve by then."""
+    url = "" if secure is None else url_of(secure.local_addr(), secure.scheme)
+    rows, encrypted = _fetch_all(base), []
     if secure is not None:
-        url = url_of(secure.local_addr(), secure.scheme)
         with HttpClient(url, verify=str(folder / "cert.pem")) as client:
-            row = _fetch(client, "GET", "/hello/world")
+            encrypted.append(_fetch(client, "GET", "/hello/world"))
+    print(f"flare {__version__} serves {base} and fetched from itself:\n")
+    _print_rows(rows)
+    if encrypted:
         print(f"\n... and from {url}, whose certificate it made and trusts:\n")
-        _print_rows([row])
+        _print_rows(encrypted)
     print(flush=True)
 
 

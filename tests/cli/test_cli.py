@@ -204,7 +204,7 @@ def test_the_demo_fetches_each_of_its_routes_and_stops() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_demo_serves_on_until_told_to_stop(number: int) -> None:
     with started("demo", "--port", "0") as program:
-        base = read_until(program, r"Serving on (http://\S+/) until")[1]
+        base = read_until(program, r"Serving on (http://\S+/) and https")[1]
         page = get(base)
         assert "<title>flare</title>" in page.text()
         assert page.headers.get("content-type") == "text/html; charset=utf-8"
