@@ -266,11 +266,11 @@ def body_marks(handler: object) -> tuple[bool, int | None]:
 
 def may_stream_body(handler: object) -> bool:
     """Whether a request for *handler* may be one that ``stream_body`` is for."""
-    if body_marks(handler)[0]:
-        return True
     ask = getattr(handler, "_may_stream_body", None)
     if ask is not None:
         return bool(ask())
+    if body_marks(handler)[0]:
+        return True
     inner = _inner(handler)
     # One that wraps in its own way has only dispatch_key to tell what is in it.
     return hasattr(handler, "dispatch_key") if inner is None else may_stream_body(inner)

@@ -14,7 +14,7 @@ from flare.http.proto.chunked import ChunkedDecoder, is_forbidden_trailer
 from flare.http.proto.encoder import field_lines
 from flare.http.proto.errors import HttpParseError
 from flare.http.proto.fields import FieldBlock
-from flare.http.proto.framing import CHUNKED, LENGTH
+from flare.http.proto.framing import CHUNKED, LENGTH, NO_BODY, Framing
 from flare.http.proto.h1_leniency import H1LeniencyConfig
 from flare.http.proto.header_view import HeaderMapView, parse_header_view
 from flare.http.proto.heads import (
@@ -35,6 +35,7 @@ _LENIENCY = H1LeniencyConfig(allow_lf_only_line_endings=True)
 # What a head may hold beside its target and its field lines.
 _HEAD_EXTRA = 128
 _ALL: frozenset[str] = frozenset()
+_UNFRAMED = Framing(NO_BODY)
 
 
 class RequestView:
@@ -100,6 +101,27 @@ class RequestView:
         self._headers = None
         self._owned = None
         return self
+
+    @classmethod
+    def _of(cls, request: Request, head: RequestHead | None = None) -> RequestView:
+        """A view of a *request* that a codec made, with *head* if it has one, or of any other."""
+        if head is None:
+            fields = request._fields or FieldBlock(
+                tuple((name.lower(), name, value) for name, value in request.headers.items())
+            )
+            head = RequestHead(request.method, request.url, 1, fields, _UNFRAMED)
+            head.version = request.version
+        trailers = request._trailers
+        return cls._from_head(
+            head,
+            request.body,
+            request.peer,
+            request.expose_errors,
+            FieldBlock(tuple((name.lower(), name, value) for name, value in trailers.items()))
+            if trailers
+            else None,
+            tls_info=request.tls_info,
+        )
 
     def url(self) -> str:
         """The request target as received, path and query."""

@@ -29,11 +29,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flare.http.cancel import CancelCell
 from flare.http.handler import dispatch_key
+from flare.http.request_view import RequestView
 from flare.http.response import Response
 from flare.http.router import Router
 from flare.http.server.failures import error_response
 from flare.http.server.h1_shared import Plan
-from flare.http.server.kinds import Cancellable
+from flare.http.server.kinds import Cancellable, Viewing
 from flare.http.server.lease import IN_LANE, JOINED_LANE, NO_LANE, Overtaken, Task
 from flare.http.server.logs import error_log, log_late_handler
 from flare.http.server.threads import Outcome, compute_lane
@@ -141,7 +142,7 @@ class Dispatch:
         self._function = function
         self._router = handler if type(handler) is Router else None
         self._keyed = hasattr(handler, "dispatch_key")
-        self._takes_cancel = isinstance(handler, Cancellable)
+        self._takes_cancel = isinstance(handler, (Cancellable, Viewing))
         self._default = worker.config.dispatch
         self._threads = worker.config.handler_threads
         self._queue = worker.config.handler_queue
@@ -170,13 +171,14 @@ class Dispatch:
         ``Outcome``, or ``REFUSED`` where too many wait. Raises ``Overtaken``."""
         request = exchange.request
         try:
-            exchange.function, fate = self.find(request)
+            if self._takes_cancel:
+                exchange.function, fate = self._find_with_cancel(exchange)
+            else:
+                exchange.function, fate = self.find(request)
         except Exception as error:
             self._uncounted += 1
             return error_response(request, error)
         exchange.fate = fate
-        if self._takes_cancel:
-            self._give_cancel(exchange)
         return self._start(exchange, fate, is_request=True)
 
     def find(self, request: Request) -> tuple[Callable[..., Any], Fate]:
@@ -221,11 +223,17 @@ class Dispatch:
             return None  # run() asks again, and answers for it
         return self._worker.config.max_body_size if limit is None else limit
 
-    @staticmethod
-    def _give_cancel(exchange: Exchange) -> None:
+    def _find_with_cancel(self, exchange: Exchange) -> tuple[Callable[..., Any], Fate]:
+        """``find``, for a handler that takes a token, and maybe a view."""
         cell = exchange.cell = CancelCell()
-        function: Any = exchange.function
-        exchange.function = partial(function, cancel=cell.handle())
+        handler, request = self._handler, exchange.request
+        if not isinstance(handler, Viewing):
+            function, fate = self.find(request)
+            return partial(function, cancel=cell.handle()), fate
+        view = RequestView._of(request, getattr(exchange, "head", None))
+        key = handler.view_key(view)
+        fate = self._fates.get(id(key)) or self._new_fate(self._fates, key)
+        return lambda request: handler.serve_view(view, cell.handle()), fate
 
     def pull(self, task: BodyWriter, owner: Fate) -> object:
         """Call *task*, a body's next chunk, of a response whose handler's fate is *owner*. As

@@ -7,12 +7,13 @@ tell them apart.
 from __future__ import annotations
 
 from flare.http.cancel import Cancel
-from flare.http.handler import CancelHandler, dispatch_key
+from flare.http.handler import CancelHandler, ViewHandler, dispatch_key
 from flare.http.request import Request
+from flare.http.request_view import RequestView
 from flare.http.response import Response
 from flare.http.static_response import StaticResponse
 
-__all__ = ["Cancellable", "Static"]
+__all__ = ["Cancellable", "Static", "Viewing"]
 
 
 class Cancellable:
@@ -33,6 +34,40 @@ class Cancellable:
     def serve(self, req: Request, cancel: Cancel = Cancel.never()) -> Response:  # noqa: B008
         """What the inner handler answers."""
         return self.inner.serve(req, cancel)
+
+    __call__ = serve
+
+
+class Viewing:
+    """A ``ViewHandler`` under ``serve_view``: each call gets a view of its request, which ends with
+    the call, and its token."""
+
+    def __init__(self, inner: ViewHandler) -> None:
+        self.inner = inner
+        self.flare_dispatch = getattr(inner, "flare_dispatch", None)
+        if not callable(getattr(inner, "serve_view", None)):
+            raise TypeError(
+                f"a ViewHandler has serve_view(req, cancel), which {type(inner).__name__} has not"
+            )
+
+    def _may_stream_body(self) -> bool:
+        return False  # a view is of what was received
+
+    def view_key(self, view: RequestView) -> object:
+        """The inner handler's ``dispatch_key``."""
+        find = getattr(self.inner, "dispatch_key", None)
+        return self.inner if find is None else find(view)
+
+    def serve(self, req: Request, cancel: Cancel = Cancel.never()) -> Response:  # noqa: B008
+        """What the inner handler answers for *req*."""
+        return self.serve_view(RequestView._of(req), cancel)
+
+    def serve_view(self, view: RequestView, cancel: Cancel) -> Response:
+        """What the inner handler answers; then *view* is released."""
+        try:
+            return self.inner.serve_view(view, cancel)
+        finally:
+            view.release()
 
     __call__ = serve
 

@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from flare.errors import NetworkError, ValidationError
-from flare.http.handler import CancelHandler, HandlerLike, as_handler_function
+from flare.http.handler import CancelHandler, HandlerLike, ViewHandler, as_handler_function
 from flare.http.server.backend import settle
 from flare.http.server.bell import Bell
 from flare.http.server.child import WorkerProcess
@@ -32,7 +32,7 @@ from flare.http.server.crew import (
     reload_logged,
     total,
 )
-from flare.http.server.kinds import Cancellable, Static
+from flare.http.server.kinds import Cancellable, Static, Viewing
 from flare.http.server.listeners import (
     Listener,
     WorkerListeners,
@@ -298,6 +298,18 @@ class HttpServer:
         does after a few milliseconds; under ``dispatch="inline"`` it never flips.
         """
         self.serve(Cancellable(handler))
+
+    def serve_view(self, handler: ViewHandler) -> None:
+        """``serve`` a handler whose ``serve_view(req, cancel)`` gets a ``RequestView``: the request
+        as it was received, with no copy made of its body or fields until one is asked for.
+
+        The view is released when ``serve_view`` returns; what outlives the call, a streamed
+        response among it, takes ``req.into_owned()`` first. The token is that of
+        ``serve_cancellable``. Framing, limits and guards are those of ``serve``.
+        ``WithViewCancel`` makes one of any other handler. Raises ``TypeError`` for what has no
+        ``serve_view``.
+        """
+        self.serve(Viewing(handler))
 
     def serve_factory(
         self,
