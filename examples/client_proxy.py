@@ -3,24 +3,23 @@
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 
-from flare.http import HeaderMap, HttpClient, ProxyError
-from flare.http2 import Http2Connection
+from flare import HttpServer, Request, Response, SocketAddr, ok
+from flare.http import HttpClient, ProxyError
 
 
 class Proxy(BaseHTTPRequestHandler):
     """Leads to one server, whoever is asked for, if the password is right."""
 
     protocol_version = "HTTP/1.1"
-    server_address = ("127.0.0.1", 0)
+    behind = ("127.0.0.1", 0)
 
     def do_CONNECT(self) -> None:
         if self.headers["Proxy-Authorization"] != "Basic dXNlcjpzZWNyZXQ=":
             self.send_error(407)
             return
         print("asked to lead to", self.path)
-        with socket.create_connection(self.server_address) as onward:
+        with socket.create_connection(self.behind) as onward:
             self.connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             back = threading.Thread(target=pour, args=(onward, self.connection))
             back.start()
@@ -41,43 +40,30 @@ def pour(source: socket.socket, target: socket.socket) -> None:
         pass
 
 
-def serve(listener: socket.socket) -> None:
-    sock, _ = listener.accept()
-    with sock:
-        h2 = Http2Connection()
-        while data := sock.recv(65536):
-            h2.feed(data)
-            for sid in h2.take_completed_streams():
-                headers = h2.take_request(sid).headers
-                body = f"password seen: {'proxy-authorization' in headers}".encode()
-                h2.emit_response(
-                    sid,
-                    SimpleNamespace(status=200, headers=HeaderMap(), body=body, trailers=None),
-                )
-            sock.sendall(h2.drain())
+def whatever(request: Request) -> Response:
+    return ok(f"password seen: {'proxy-authorization' in request.headers}")
 
 
 def main() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        Proxy.server_address = listener.getsockname()
-        server = threading.Thread(target=serve, args=(listener,))
-        server.start()
+    with HttpServer.bind(SocketAddr.localhost(0)) as server:
+        Proxy.behind = ("127.0.0.1", server.local_addr().port)
+        serving = threading.Thread(target=server.serve, args=(whatever,))
+        serving.start()
         proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
         threading.Thread(target=proxy.serve_forever).start()
         where = f"127.0.0.1:{proxy.server_port}"
-        try:
-            # HTTP/2 in the clear goes through a tunnel, as https does.
-            with HttpClient(proxy=f"http://user:secret@{where}", prefer_h2c=True) as client:
-                print(client.get("http://server.example/").text())
-            with HttpClient(proxy=f"http://{where}", prefer_h2c=True) as client:
-                try:
-                    client.get("http://server.example/")
-                except ProxyError as error:
-                    print("refused:", error.status)
-        finally:
-            proxy.shutdown()
-            proxy.server_close()
-            server.join()
+        # HTTP/2 in the clear goes through a tunnel, as https does.
+        with HttpClient(proxy=f"http://user:secret@{where}", prefer_h2c=True) as client:
+            print(client.get("http://server.example/").text())
+        with HttpClient(proxy=f"http://{where}", prefer_h2c=True) as client:
+            try:
+                client.get("http://server.example/")
+            except ProxyError as error:
+                print("refused:", error.status)
+        proxy.shutdown()
+        proxy.server_close()
+        server.close()
+        serving.join()
 
 
 if __name__ == "__main__":

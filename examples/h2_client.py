@@ -1,32 +1,14 @@
-"""HTTP/2 by the client: twenty threads on one connection, in the clear, streaming both ways."""
+"""HTTP/2 by the client: twenty threads on one connection, and streaming both ways."""
 
-import socket
 import threading
 from collections.abc import Iterator
-from types import SimpleNamespace
 
-from flare.http import HeaderMap, HttpClient
-from flare.http2 import Http2Connection
+from flare import HttpServer, Request, Response, SocketAddr, ok
+from flare.http import HttpClient
 
 
-def serve(listener: socket.socket, connections: list[socket.socket]) -> None:
-    """A server of a few lines on the protocol without I/O; one client at a time."""
-    while True:
-        sock, _ = listener.accept()
-        connections.append(sock)
-        with sock:
-            h2 = Http2Connection()
-            sock.sendall(h2.drain())
-            while data := sock.recv(65536):
-                h2.feed(data)
-                for sid in h2.take_completed_streams():
-                    request = h2.take_request(sid)
-                    body = request.body or f"hello {request.url}".encode()
-                    response = SimpleNamespace(
-                        status=200, headers=HeaderMap(), body=body, trailers=None
-                    )
-                    h2.emit_response(sid, response)
-                sock.sendall(h2.drain())
+def hello(request: Request) -> Response:
+    return Response(200, body=request.body) if request.body else ok(f"hello {request.path}")
 
 
 def pieces() -> Iterator[bytes]:
@@ -35,24 +17,28 @@ def pieces() -> Iterator[bytes]:
 
 
 def main() -> None:
-    connections: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=serve, args=(listener, connections), daemon=True).start()
-        base = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with HttpClient(base, prefer_h2c=True) as client:
+    with HttpServer.bind(SocketAddr.localhost(0)) as server:
+        serving = threading.Thread(target=server.serve, args=(hello,))
+        serving.start()
+        # Over https the two would agree by themselves.
+        with HttpClient(f"http://{server.local_addr()}", prefer_h2c=True) as client:
+            print(client.get("/").version)
 
             def ask(number: int) -> None:
                 for turn in range(5):
-                    assert client.get(f"/{number}/{turn}").text() == f"hello /{number}/{turn}"
+                    path = f"/{number}/{turn}"
+                    assert client.get(path).text() == f"hello {path}"
 
             threads = [threading.Thread(target=ask, args=(number,)) for number in range(20)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            print(f"100 answers over {len(connections)} connection")
+            print("100 answers over", client.idle_count(), "connection")
             with client.request("POST", "/echo", pieces(), stream=True) as response:
-                print(response.version, sum(1 for _ in response.iter_lines()), "lines came back")
+                print(sum(1 for _ in response.iter_lines()), "lines came back")
+        server.close()
+        serving.join()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import copy
 import os
 import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -82,6 +82,21 @@ class _Sleeper:
         self.condition = threading.Condition(lock)
 
 
+class _Unlocked:
+    """``with`` this, the lock is not held."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.release()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.acquire()
+
+
 class H2Connection:
     """A connection to *peer* (``host:port``) over *stream*, which it owns.
 
@@ -112,6 +127,7 @@ class H2Connection:
         self.used = 0
         self.has_answered = False
         self.lock = threading.Lock()  # guards all below
+        self._unlocked = _Unlocked(self.lock)
         self.codec = codec or Http2ClientConnection(h2_config())
         self.failure: NetworkError | None = None
         self.capacity = _STREAMS_UNTOLD
@@ -307,7 +323,7 @@ class H2Connection:
         data: bytes | None = None
         self._reading = True
         try:
-            with self._unlocked():
+            with self._unlocked:
                 data = self._receive(end)
         except NetworkError as exc:
             self._reading = False
@@ -381,7 +397,7 @@ class H2Connection:
             while self.failure is None and self._has_output():
                 if not self._unsent:
                     self._unsent = memoryview(self.codec.drain(_DRAIN_BYTES))
-                with self._unlocked():
+                with self._unlocked:
                     blocked = not self._send_some()
                 if blocked:
                     if end is not None and monotonic() >= end:
@@ -416,7 +432,7 @@ class H2Connection:
             self._reading = True
         data: bytes | None = None
         try:
-            with self._unlocked():
+            with self._unlocked:
                 if self._poll(self._write_poll, end) & (select.POLLIN | _GONE) and reading:
                     try:
                         data = self._read_all()
@@ -447,14 +463,6 @@ class H2Connection:
         """End the polls that are under way."""
         with contextlib.suppress(BlockingIOError):
             os.write(self._ring_fd, b"\0\0")
-
-    @contextlib.contextmanager
-    def _unlocked(self) -> Iterator[None]:
-        self.lock.release()
-        try:
-            yield
-        finally:
-            self.lock.acquire()
 
     def _lost(self, exc: NetworkError) -> NetworkError:
         """The failure of a connection whose stream raised *exc*."""
