@@ -8,7 +8,7 @@ belongs to the connection and is never shared; blocks with a sensitive field do 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from flare.http.proto.hpack_fields import HpackHeader
 from flare.http2.errors import Http2Error, Http2ErrorCode
@@ -24,15 +24,16 @@ _MEMO_BLOCK_BYTES: Final = 512
 
 class HeaderList:
     """A decoded block. ``too_large``: past a limit, and not kept. ``request`` is the head it is,
-    once somebody has found that out."""
+    once somebody has found that out, and ``note`` what a server keeps with it."""
 
-    __slots__ = ("fields", "generation", "request", "size", "too_large")
+    __slots__ = ("fields", "generation", "note", "request", "size", "too_large")
 
     def __init__(self, fields: list[HpackHeader], too_large: bool, generation: int) -> None:
         self.fields = fields
         self.too_large = too_large
         self.generation = generation
         self.request: RequestHead | None = None
+        self.note: Any = None
         self.size = sum([len(name) + len(value) + ENTRY_OVERHEAD for name, value, _ in fields])
 
 
@@ -81,12 +82,19 @@ class HeaderBlocks:
         self.open = None if last else block
         return last
 
+    def known(self, data: bytes) -> HeaderList | None:
+        """What a whole block says, where one of the same bytes said it just now."""
+        known = self._memo.get(data)
+        if known is not None and known.generation == self._decoder.generation:
+            return known
+        return None
+
     def decode(self, data: bytes) -> HeaderList:
         """What a whole block says. Raises ``HpackError``."""
-        decoder = self._decoder
-        known = self._memo.get(data)
-        if known is not None and known.generation == decoder.generation:
+        known = self.known(data)
+        if known is not None:
             return known
+        decoder = self._decoder
         generation = decoder.generation
         headers = HeaderList(*decoder.decode_block(data), generation)
         if (

@@ -300,6 +300,7 @@ class HpackEncoder:
         "allow_huffman",
         "dynamic",
         "dynamic_size",
+        "generation",
         "max_size",
     )
 
@@ -318,6 +319,8 @@ class HpackEncoder:
         self._pairs: dict[tuple[str, str], int] = {}
         self._names: dict[str, int] = {}
         self._inserted = 0
+        self.generation = 0
+        """Grows whenever the table changes: what was encoded before means something else then."""
         self._updates: list[int] = []
         self._blocks: dict[tuple[object, ...], bytes] = {}
         if max_size < DEFAULT_TABLE_SIZE:
@@ -334,6 +337,12 @@ class HpackEncoder:
         self._updates = [smallest, size] if smallest < size else [size]
         self._evict(size)
         self._blocks.clear()
+        self.generation += 1
+
+    @property
+    def owes_update(self) -> bool:
+        """Whether the next block has to begin with the table's size."""
+        return bool(self._updates)
 
     def encode(self, headers: Iterable[HpackHeader | tuple[str, str]]) -> bytes:
         """One block with *headers*, whose names are sent as they are: in lower case, then.
@@ -389,6 +398,7 @@ class HpackEncoder:
         self._pairs[pair] = self._names[name] = self._inserted
         self.dynamic_size += size
         self._blocks.clear()
+        self.generation += 1
 
     def _literal(
         self, out: bytearray, name: str, value: str, bits: int, pattern: int, *, remember: bool

@@ -82,6 +82,7 @@ class RequestHead:
         "target",
     )
     version = "HTTP/2"
+    keep_alive = True
 
     def __init__(
         self,

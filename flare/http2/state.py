@@ -32,6 +32,7 @@ from flare.http2.frame import (
     remove_padding,
 )
 from flare.http2.header_blocks import HeaderBlock
+from flare.http2.messages import RequestHead
 from flare.http2.roles import ClientRole, Role, ServerRole
 from flare.http2.settings import parse_settings
 from flare.http2.stream import Stream, StreamEvent, StreamId, StreamState
@@ -97,6 +98,29 @@ class Connection(ConnectionCore):
             self._on_window_update,
             self._on_continuation,
         )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is past its beginning and not near its end, and what comes next is a frame."""
+        return (
+            self._settings_seen
+            and self.failure is None
+            and self.blocks.open is None
+            and not (self._buffer or self.goaway_sent or self._shutdown_ms is not None)
+        )
+
+    def admit_known(self, stream_id: int, head: RequestHead) -> Stream:
+        """A stream whose request, whole and with *head*, was read past this machine."""
+        stream = self.open_stream(stream_id)
+        self.last_opened = max(self.last_opened, stream_id)
+        stream.advance(StreamEvent.RECV_HEADERS)
+        stream.headers_complete = True
+        stream.request = head
+        stream.fields = head.fields
+        stream.method = head.method
+        stream.taken = True
+        self.remote_end(stream)
+        return stream
 
     def receive(self, data: BytesLike, now_ms: int = 0) -> None:
         """Take bytes from the peer, at *now_ms* on any clock that does not go back.

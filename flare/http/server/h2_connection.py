@@ -24,6 +24,7 @@ from flare.http.response import Response
 from flare.http.server.dispatch import PENDING, REFUSED
 from flare.http.server.failures import busy_response, error_response, late_response
 from flare.http.server.h1 import _close_logged, _close_unsent, _length
+from flare.http.server.h2_lane import Heads
 from flare.http.server.h2_stream import (
     Fields,
     H2Body,
@@ -81,6 +82,10 @@ class H2Connection(SocketConnection):
         "_running",
         "_served",
         "_write_due",
+        "at",
+        "heads",
+        "machine",
+        "read",
     )
 
     def __init__(
@@ -93,7 +98,7 @@ class H2Connection(SocketConnection):
     ) -> None:
         super().__init__(worker, sock, token, peer, tls_info)
         config = worker.h2_config
-        self._codec = Http2Connection(config, request_factory=self._factory())
+        self._use(Http2Connection(config, request_factory=self._factory()))
         self._max_queued = config.max_queued_bytes
         self._out: list[bytes | memoryview] = []
         self._ready: deque[int] = deque()  # whole requests that wait for their turn
@@ -106,6 +111,15 @@ class H2Connection(SocketConnection):
         self._idle_at = 0
         self._served = 0
 
+        self.read = b""
+        """What the lane has before it, from ``at`` on."""
+        self.at = 0
+
+    def _use(self, codec: Http2Connection) -> None:
+        self._codec = codec
+        self.machine = codec.connection
+        self.heads = Heads(codec.connection.hpack_encoder)
+
     def _factory(self) -> Any:
         expose_errors = self._worker.config.expose_error_messages
         return request_factory(self.peer, expose_errors, self.tls_info)
@@ -115,11 +129,13 @@ class H2Connection(SocketConnection):
     def begin(self, switch: Switch) -> None:
         """Go on from the first bytes, or from an HTTP/1.1 request that asked for it."""
         if switch.request is not None:
-            self._codec = Http2Connection.from_h2c_upgrade(
-                self._worker.h2_config,
-                switch.request,
-                switch.settings,
-                request_factory=self._factory(),
+            self._use(
+                Http2Connection.from_h2c_upgrade(
+                    self._worker.h2_config,
+                    switch.request,
+                    switch.settings,
+                    request_factory=self._factory(),
+                )
             )
             self._out.append(_SWITCHING)
         if self._worker.draining:
@@ -159,10 +175,22 @@ class H2Connection(SocketConnection):
             return
         if data:
             self._worker.tally.bytes_in += len(data)
-            self._feed(data)
+            if self.read:
+                self._feed_rest()
+            if self.machine.is_plain and self._worker.takes_lane and not self._is_full():
+                self._worker.h2_lane(self, data)
+                self._feed_rest()
+            else:
+                self._feed(data)
         else:
             self._eof = True
             self._cancel_all(CancelReason.PEER_CLOSED)
+
+    def _feed_rest(self) -> None:
+        """Feed what the lane has left."""
+        rest, self.read = self.read[self.at :], b""
+        if rest:
+            self._feed(rest)
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -187,6 +215,8 @@ class H2Connection(SocketConnection):
         A handler called on the way may cost this thread the lease: all that is left to do is in
         the connection, and ``await_task`` asks for the turn in which the next leader does it.
         """
+        if self.read:
+            self._feed_rest()
         self._take_streams()
         self._run_ready()
         for _ in range(_ROUNDS_A_TURN):
@@ -249,8 +279,7 @@ class H2Connection(SocketConnection):
             return  # it was reset meanwhile
         stream = H2Stream(sid, codec.take_request(sid))
         stream.connection = self
-        self._served += 1
-        self._idle_at = 0
+        self.count(1)
         if worker.access_log:
             stream.started_ns = worker.clock_ns()
         result = worker.dispatch.run(stream)
@@ -267,10 +296,26 @@ class H2Connection(SocketConnection):
             if budgets:
                 task.deadline = now + min(budgets)
             self._running[task.sid] = task
+            if not self._codec.stream_is_open(task.sid):  # it came by the lane
+                self._admit(task)
         else:
             assert isinstance(task, H2Body)
             task.away = True
         self._want_turn()
+
+    def _admit(self, stream: H2Stream) -> None:
+        self.machine.admit_known(stream.sid, stream.head)
+        self.count(1)
+
+    def count(self, served: int) -> None:
+        """So many requests were begun."""
+        self._served += served
+        self._idle_at = 0
+
+    def answer_known(self, stream: H2Stream, result: object) -> None:
+        """Take the result of a request of the lane's that is not for the lane."""
+        self._admit(stream)
+        self._answer(stream, result)
 
     def on_result(self, task: Task, result: object) -> None:
         """*task* is over. What there is to send goes with the turn that this asks for."""

@@ -37,9 +37,12 @@ class H2Stream(Exchange):
 
     __slots__ = ("deadline", "sid", "status")
 
-    def __init__(self, sid: int, request: Request) -> None:
+    head: Any
+
+    def __init__(self, sid: int, request: Request | None = None) -> None:
         self.sid = sid
-        self.request = request
+        if request is not None:  # a spare has none yet
+            self.request = request
         self.started_ns = 0
         self.cell = None
         self.abandoned = False

@@ -29,6 +29,8 @@ from flare.http.server.dispatch import Dispatch
 from flare.http.server.h1 import H1Wire
 from flare.http.server.h1_shared import H1Shared
 from flare.http.server.h2_connection import H2Connection
+from flare.http.server.h2_lane import make_h2_lane
+from flare.http.server.h2_stream import H2Stream
 from flare.http.server.intake import Intake
 from flare.http.server.kinds import Static
 from flare.http.server.lane import make_lane, make_static_lane
@@ -145,9 +147,13 @@ class Worker:
         self.idle_ms = config.idle_timeout_ms or NEVER_MS
         self.idle_deadline = self.now_ms + self.idle_ms
         self.access_log = config.access_log
-        self.takes_lane = not (config.access_log or config.max_keepalive_requests)
+        self.takes_lane = config.keep_alive and not (
+            config.access_log or config.max_keepalive_requests
+        )
         self.spare = Exchange.spare()
         """For the lane: the task of a request that the leader answers itself."""
+        self.h2_spare = H2Stream(0)
+        self.h2_lane = make_h2_lane(self)
         self.lane = (
             make_lane(self) if self._static is None else make_static_lane(self, self._static)
         )
@@ -255,6 +261,8 @@ class Worker:
             task, computing = overtaken
             if task is self.spare:
                 self.renew_spare()
+            elif task is self.h2_spare:
+                self.renew_h2_spare()
             self.dispatch.overtaken(task, computing)
             self._guard(task.connection, task.connection.await_task, task)
         poll, batch, watch = self.reactor._poll_raw, self._batch, watchdog()
@@ -354,6 +362,10 @@ class Worker:
     def renew_spare(self) -> None:
         """What was the spare task is somebody's now."""
         self.spare = Exchange.spare()
+
+    def renew_h2_spare(self) -> None:
+        """The same for HTTP/2."""
+        self.h2_spare = H2Stream(0)
 
     def read_clock(self) -> None:
         """Look at the clock; everything else goes by ``now_ms``."""

@@ -13,6 +13,7 @@ from serving import PATIENCE, Peer, Running
 
 from flare.http import Request, Response, ok
 from flare.http.server.crew import ThreadCrew
+from flare.http.server.h2_lane import make_h2_lane
 from flare.http.server.lane import make_lane
 from flare.http.server.lease import Lease
 from flare.http.server.wire import BodyWriter, Exchange
@@ -151,6 +152,7 @@ def force(running: Running, step: str, chosen: Callable[[Any], bool]) -> ForcedL
     worker = worker_of(running)
     lease = worker.lease = ForcedLease(worker, step, chosen)
     worker.lane = make_lane(worker)
+    worker.h2_lane = make_h2_lane(worker)
     return lease
 
 
