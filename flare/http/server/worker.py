@@ -211,7 +211,8 @@ class Worker:
     @property
     def requests(self) -> int:
         """How many requests there have been."""
-        return self.dispatch.requests if self._static is None else self._static.served
+        requests = self.dispatch.requests
+        return requests if self._static is None else requests + self._static.served
 
     def counts(self) -> Counts:
         """What it has done so far."""
