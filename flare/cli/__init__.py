@@ -159,6 +159,19 @@ def _add_get(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-H", "--header", action="append", default=[], metavar="'NAME: VALUE'", help="repeatable"
     )
+    trust = parser.add_mutually_exclusive_group()
+    trust.add_argument("--cacert", metavar="FILE", help="trust these certificates alone, for https")
+    trust.add_argument("-k", "--insecure", action="store_true", help="trust any server, for https")
+    parser.add_argument(
+        "--cert", metavar="FILE", help="our own certificate, with its key in the same file"
+    )
+    parser.add_argument(
+        "-x", "--proxy", metavar="URL", help="http, socks5 or socks5h; default: the environment's"
+    )
+    parser.add_argument(
+        "--http2", action="store_true", help="the server speaks HTTP/2, over plain http as well"
+    )
+    parser.add_argument("--unix-socket", metavar="PATH", help="connect to it in place of the host")
     parser.add_argument(
         "--timeout", type=float, default=30.0, metavar="SECONDS", help="default: %(default)s"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
+from typing import Any
 
 from flare.cli import CommandError
 from flare.cli.progress import ProgressBar
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         # What goes to stdout or a file is not held, so that it may be as large as it likes.
-        with HttpClient(max_decompressed_bytes=0) as client:
+        with HttpClient(max_decompressed_bytes=0, **_connection(arguments)) as client:
 
             def fetch(asked: HeaderMap) -> HttpDownload:
                 response = client.request(
@@ -122,6 +124,23 @@ def _head_of(response: HttpDownload) -> bytes:
     reason = f" {response.reason}" if response.reason else ""
     head = f"{response.version} {response.status}{reason}\r\n{response.headers}\r\n"
     return head.encode("latin-1")
+
+
+def _connection(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the arguments say about how to connect."""
+    settings: dict[str, Any] = {"prefer_h2c": arguments.http2, "proxy": arguments.proxy}
+    if arguments.insecure:
+        from flare.tls import InsecureTlsWarning
+
+        warnings.simplefilter("ignore", InsecureTlsWarning)  # it was asked for in so many letters
+        settings["verify"] = False
+    elif arguments.cacert:
+        settings["verify"] = arguments.cacert
+    if arguments.cert:
+        settings["cert"] = arguments.cert
+    if arguments.unix_socket:
+        settings["transport"] = f"unix:{arguments.unix_socket}"
+    return settings
 
 
 def _headers(lines: list[str]) -> HeaderMap:

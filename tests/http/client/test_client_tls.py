@@ -416,12 +416,41 @@ def test_a_client_without_https_does_not_load_ssl():
     assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == 0
 
 
-def test_the_command_line_fetches_https(pki, secure):
+def flare_get(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "flare", "get", *arguments],
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize("how", ["environment", "--cacert", "-k"])
+def test_the_command_line_fetches_https(pki, secure, how):
+    trust = {"environment": [], "--cacert": ["--cacert", str(pki.bundle)], "-k": ["-k"]}[how]
+    environment = {"SSL_CERT_FILE": str(pki.bundle)} if how == "environment" else {}
     with secure(answers(response(b"hello"))) as server:
-        got = subprocess.run(
-            [sys.executable, "-m", "flare", "get", server.base],
-            capture_output=True,
-            env={**os.environ, "SSL_CERT_FILE": str(pki.bundle)},
-            timeout=30,
-        )
+        got = flare_get(*trust, server.base, **environment)
         assert (got.stdout, got.stderr, got.returncode) == (b"hello", b"", 0)
+
+
+def test_the_command_line_shows_a_certificate_and_says_who_is_not_trusted(pki):
+    wanting = server_context(pki, verify_mode=ssl.CERT_REQUIRED)
+    wanting.load_verify_locations(pki.bundle)
+    with ScriptedServer([answers(response(b"hello")), []], tls=wanting) as server:
+        trust = ["--cacert", str(pki.bundle)]
+        got = flare_get(*trust, "--cert", str(pki.client), server.base)
+        assert (got.stdout, got.returncode) == (b"hello", 0)
+        got = flare_get(server.base)
+        assert (got.stdout, got.returncode) == (b"", 1)
+        assert b"CertificateUntrusted" in got.stderr
+        assert b"Traceback" not in got.stderr
+
+
+def test_the_command_line_takes_other_ways():
+    with ScriptedServer([answers(response(b"by proxy"))]) as proxy:
+        assert flare_get("-x", proxy.peer, "http://a.example/").stdout == b"by proxy"
+        assert flare_get("-x", "ftp://p", "http://a.example/").returncode == 2
+    got = flare_get("--unix-socket", "/nowhere", "http://a.example/")
+    assert (got.returncode, got.stdout) == (1, b"")
+    assert b"/nowhere" in got.stderr
