@@ -1,6 +1,6 @@
 """What TLS asks of the stream beneath it, past its public face: deadlines, and never to wait.
 
-The one module of this package that looks inside a ``TcpStream``.
+The one module of this package that looks inside a ``SocketStream``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from flare.errors import NetworkError, Timeout
-from flare.tcp import TcpStream
+from flare.net.stream import SocketStream
 from flare.tls.engine import TlsEngine
 
 if TYPE_CHECKING:
     from flare.tls.stream import TlsStream
 
-    Transport: TypeAlias = TcpStream | TlsStream
+    Transport: TypeAlias = SocketStream | TlsStream
 
 __all__ = [
     "discard_now",
@@ -74,7 +74,7 @@ def refuse(under: Transport, engine: TlsEngine) -> None:
     """Send the alert of a failed handshake, and read away what would turn the end into a reset."""
     write_now(under, engine.pending_output())
     try:
-        if isinstance(under, TcpStream):
+        if isinstance(under, SocketStream):
             under._raw.sock.shutdown(socket.SHUT_WR)
     except OSError:
         return
@@ -83,14 +83,14 @@ def refuse(under: Transport, engine: TlsEngine) -> None:
 
 def timeouts(stream: Transport) -> tuple[int, int]:
     """The receive and the send timeout of *stream*, in milliseconds; 0 is none."""
-    if isinstance(stream, TcpStream):
+    if isinstance(stream, SocketStream):
         return stream._raw.recv_timeout_ms, stream._raw.send_timeout_ms
     return stream._recv_ms, stream._send_ms
 
 
 def is_nonblocking(stream: Transport) -> bool:
     """Whether *stream* never waits."""
-    if isinstance(stream, TcpStream):
+    if isinstance(stream, SocketStream):
         return not stream._raw.sock.getblocking()
     return stream._nonblocking
 
@@ -126,7 +126,7 @@ def wait_for_room(stream: Transport, ms: int) -> bool:
 
 def write_now(stream: Transport, data: bytes) -> int:
     """Send what of *data* can be sent at once; how much that was. Failures show when reading."""
-    if not isinstance(stream, TcpStream):
+    if not isinstance(stream, SocketStream):
         return stream._write_now(data) if data else 0
     try:
         return stream._raw.sock.send(data, _SEND_NOW) if data else 0
@@ -143,7 +143,7 @@ def discard_now(stream: Transport) -> None:
 
 
 def _socket_of(stream: Transport) -> socket.socket:
-    while not isinstance(stream, TcpStream):
+    while not isinstance(stream, SocketStream):
         stream = stream._under
     return stream._raw.sock
 

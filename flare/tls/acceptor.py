@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from flare.errors import NetworkError, Timeout
 from flare.net import RawSocket, SocketAddr
+from flare.net.stream import SocketStream
 from flare.tcp import TcpListener, TcpStream
 from flare.tls import _transport
 from flare.tls.engine import TlsEngine
@@ -152,7 +153,7 @@ class TlsAcceptor:
 
     # -- handshakes ---------------------------------------------------------------------
 
-    def handshake(self, stream: TcpStream | TlsStream) -> tuple[TlsStream, TlsInfo]:
+    def handshake(self, stream: SocketStream | TlsStream) -> tuple[TlsStream, TlsInfo]:
         """Do the server's part of the handshake on *stream*, for at most the configured time.
 
         *stream* belongs to the new stream from here on and keeps its timeouts; it is closed where

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flare.errors import NetworkError, Timeout, ValidationError
 from flare.net import SocketAddr
 from flare.net.raw_socket import MAX_TIMEOUT_MS, closed_error
-from flare.net.stream import DuplexStream
+from flare.net.stream import DuplexStream, SocketStream
 from flare.tcp import TcpStream
 from flare.tls import _transport
 from flare.tls._subject import subject_of
@@ -76,7 +76,7 @@ class TlsStream(DuplexStream):
     )
 
     def __init__(
-        self, under: TcpStream | TlsStream, engine: TlsEngine, made: ClientContext | None = None
+        self, under: SocketStream | TlsStream, engine: TlsEngine, made: ClientContext | None = None
     ) -> None:
         """Own *under*, over which *engine* has shaken hands; see ``connect`` and ``TlsAcceptor``.
 
@@ -125,7 +125,7 @@ class TlsStream(DuplexStream):
     @classmethod
     def connect_over_tcp(
         cls,
-        tcp: TcpStream | TlsStream,
+        tcp: SocketStream | TlsStream,
         host: str,
         config: TlsConfig,
         *,
@@ -134,9 +134,10 @@ class TlsStream(DuplexStream):
     ) -> TlsStream:
         """Do TLS with *host* over a connection there is already, through a proxy for instance.
 
-        *tcp* may itself be encrypted. It belongs to the new stream from here on, also where this
-        raises, and is then closed; its timeouts stay in force. The handshake may take *timeout_ms*
-        milliseconds (0: as long as it likes). *session* as in ``connect_resumed``.
+        *tcp* may itself be encrypted, or a Unix socket. It belongs to the new stream from here on,
+        also where this raises, and is then closed; its timeouts stay in force. The handshake may
+        take *timeout_ms* milliseconds (0: as long as it likes). *session* as in
+        ``connect_resumed``.
         """
         try:
             made = _prepare(config)
@@ -161,7 +162,7 @@ class TlsStream(DuplexStream):
     @classmethod
     def _begin(
         cls,
-        under: TcpStream | TlsStream,
+        under: SocketStream | TlsStream,
         host: str,
         config: TlsConfig,
         made: ClientContext,
@@ -439,20 +440,31 @@ class TlsStream(DuplexStream):
         self._nonblocking = enabled
 
     def set_nodelay(self, enabled: bool) -> None:
-        """Send small writes at once (on by default) or let the system gather them."""
-        self._under.set_nodelay(enabled)
+        """Send small writes at once (on by default) or let the system gather them. Of TCP alone."""
+        self._tcp("set_nodelay").set_nodelay(enabled)
 
     def set_keepalive(self, enabled: bool) -> None:
-        """Let the system probe a silent peer, at its own (long) intervals. Off by default."""
-        self._under.set_keepalive(enabled)
+        """Let the system probe a silent peer, at its own (long) intervals. Off by default; of TCP
+        alone."""
+        self._tcp("set_keepalive").set_keepalive(enabled)
 
     def peer_addr(self) -> SocketAddr:
-        """The address of the other end; known also when it is gone, and after ``close``."""
-        return self._under.peer_addr()
+        """The address of the other end; known also when it is gone, and after ``close``. Where
+        there is none, over a Unix socket, ``NetworkError``."""
+        return self._tcp("peer_addr").peer_addr()
 
     def local_addr(self) -> SocketAddr:
-        """The address of this end."""
-        return self._under.local_addr()
+        """The address of this end; ``NetworkError`` over a Unix socket."""
+        return self._tcp("local_addr").local_addr()
+
+    def _tcp(self, op: str) -> TcpStream:
+        """The connection at the bottom."""
+        under = self._under
+        while isinstance(under, TlsStream):
+            under = under._under
+        if not isinstance(under, TcpStream):
+            raise NetworkError(f"not over TCP ({op})")
+        return under
 
     # -- what was agreed ----------------------------------------------------------------
 

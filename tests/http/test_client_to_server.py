@@ -86,3 +86,17 @@ def test_forty_threads(pki, wire):
         assert not failures
         if version == "HTTP/2":
             assert client._pool.counts() == (0, 1, 0)
+
+
+def test_https_over_a_unix_socket(pki, tmp_path):
+    path = tmp_path / "socket"
+    server = HttpServer.bind_unix(path, tls=TlsServerConfig(pki.server))
+    with running_server(handle, server):
+        settings = {"transport": f"unix:{path}", "verify": pki.bundle}
+        with HttpClient("https://localhost", **settings) as client:
+            got = client.get("/first")
+            assert (got.version, got.body) == ("HTTP/2", b"/first")
+            body = os.urandom(300_000)
+            assert client.post("/echo", body).body == b"/echo" + body
+            with pytest.raises(OSError, match="localhost2"):
+                client.get("https://localhost2/")

@@ -28,6 +28,7 @@ from flare.tls import (
     TlsStream,
     TlsTruncated,
 )
+from flare.uds import UnixStream
 
 
 @contextmanager
@@ -484,3 +485,19 @@ def test_tls_through_tls(pki: Pki) -> None:
                 assert stream.peer_addr() == client.peer_addr()
         assert client.closed
         assert server.closed
+
+
+def test_tls_over_a_unix_socket(pki):
+    one, other = UnixStream.pair()
+    acceptor = pki.acceptor()
+    server = Background(lambda: acceptor.handshake(other))
+    with TlsStream.connect_over_tcp(one, "localhost", pki.client_config()) as client:
+        stream, _ = server.result()
+        with stream:
+            client.write_all(b"ping")
+            assert stream.read_exact(4) == b"ping"
+            for of_tcp in (client.peer_addr, client.local_addr, lambda: client.set_nodelay(True)):
+                with pytest.raises(NetworkError, match="not over TCP"):
+                    of_tcp()
+            stream.close()
+            assert client.read() == b""

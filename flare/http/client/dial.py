@@ -96,15 +96,15 @@ class Dialer:
         self, stream: Stream, route: Route, peer: str, deadline: float | None
     ) -> Connection:
         """The connection over *stream*, which is closed where there is none."""
-        from flare.tcp import TcpStream
+        from flare.net.stream import SocketStream
         from flare.tls import TlsStream
 
         assert route.tls is not None
         with contextlib.ExitStack() as undo:
             undo.callback(stream.close)
-            if not isinstance(stream, (TcpStream, TlsStream)):
+            if not isinstance(stream, (SocketStream, TlsStream)):
                 raise ValidationError(
-                    "transport", f"https needs a TcpStream of it, not a {type(stream).__name__}"
+                    "transport", f"https needs a socket of it, not a {type(stream).__name__}"
                 )
             config = route.tls.config()
             left = _left_ms(deadline)
