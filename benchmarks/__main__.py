@@ -1,4 +1,4 @@
-"""``python -m benchmarks server`` and ``client``: see docs/benchmark.md."""
+"""``python -m benchmarks server``, ``tls`` and ``client``: see docs/benchmark.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-from benchmarks import client, server
+from benchmarks import client, server, tls
 from benchmarks.environment import SetupError
 
 
@@ -20,6 +20,9 @@ def main() -> int:
     command = commands.add_parser("server", help="HTTP/1.1 servers, by wrk")
     server.add_arguments(command)
     command.set_defaults(run=server.run)
+    command = commands.add_parser("tls", help="HTTPS servers, by wrk")
+    tls.add_arguments(command)
+    command.set_defaults(run=tls.run)
     command = commands.add_parser("client", help="HTTP/1.1 clients, of nginx")
     client.add_arguments(command)
     command.set_defaults(run=client.run)

@@ -10,6 +10,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -45,10 +46,15 @@ class Server:
     peer: Peer
     port: int
     pid: int
+    tls: bool = False
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
+
+    def connection(self, timeout: float) -> http.client.HTTPConnection:
+        """A connection to it, to be closed by whoever asked."""
+        return connection_to(self.port, timeout, tls=self.tls)
 
     def cpu_seconds(self) -> float:
         return sum(cpu_seconds(pid) for pid in process_tree(self.pid))
@@ -71,12 +77,14 @@ def running(peer: Peer, deployment: Deployment, python: Path, cores: Set[int]) -
             process = _start(peer.command(place, deployment), directory, cores)
             try:
                 try:
-                    _wait_until_it_answers(process, place.port, directory / "output")
+                    _wait_until_it_answers(
+                        process, place.port, directory / "output", tls=deployment.tls
+                    )
                 except LaunchError:
                     if last:
                         raise
                     continue
-                yield Server(peer, place.port, process.pid)
+                yield Server(peer, place.port, process.pid, deployment.tls)
                 return
             finally:
                 _stop(process)
@@ -104,7 +112,19 @@ def _start(command: list[str], directory: Path, cores: Set[int]) -> subprocess.P
         )
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, output: Path) -> None:
+def connection_to(port: int, timeout: float, *, tls: bool) -> http.client.HTTPConnection:
+    """A connection to the server at *port*, whose certificate, with *tls*, is of its own making."""
+    if not tls:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
+
+
+def _wait_until_it_answers(
+    process: subprocess.Popen[bytes], port: int, output: Path, *, tls: bool
+) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         status = _exit_status(process.pid)
@@ -113,7 +133,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, output: 
             if status == _EX_UNAVAILABLE:
                 raise NotAvailable(said)
             raise LaunchError(f"ended with status {status}: {said}")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+        connection = connection_to(port, 1, tls=tls)
         try:
             connection.request("GET", "/")
             connection.getresponse().read()

@@ -80,7 +80,7 @@ class Ask:
 
     def check(self, server: Server) -> None:
         """Ask once; raise ``LoadError`` for anything but 200 and the right bytes."""
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_ANSWER_SECONDS)
+        connection = server.connection(_ANSWER_SECONDS)
         try:
             method = "POST" if self.upload else "GET"
             connection.request(method, self.path, b"x" * self.upload or None, dict(self.headers))

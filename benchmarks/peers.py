@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.apps.common import BLOB_SIZES, HANDLER_THREADS, KEEP_ALIVE_SECONDS, PLAINTEXT, blob
+from flare.cli.tls import self_signed
 
 __all__ = ["PEERS", "PYTHON_PEERS", "Deployment", "Peer", "Place"]
 
@@ -23,11 +24,15 @@ _APPS = Path(__file__).parent / "apps"
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a workload asks of a server: 64 handler threads, a fixed answer, worker processes."""
+    """What a workload asks of a server: 64 handler threads, a fixed answer, worker processes, TLS
+    with a certificate of its own (ECDSA P-256), with or without sessions to resume, which some of
+    the peers can be started with."""
 
     blocking: bool = False
     static: bool = False
     workers: int = 1
+    tls: bool = False
+    resumption: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,11 @@ def _flare(place: Place, deployment: Deployment) -> list[str]:
         command.append("--static")
     if deployment.workers > 1:
         command += ["--workers", str(deployment.workers)]
+    if deployment.tls:
+        cert, key = self_signed(place.directory)
+        command += ["--tls-cert", str(cert), "--tls-key", str(key)]
+        if not deployment.resumption:
+            command.append("--no-tickets")
     return command
 
 
@@ -64,7 +74,11 @@ def _granian(place: Place, deployment: Deployment) -> list[str]:
         f"-m granian --interface wsgi --http 1 --no-ws --blocking-threads {threads}"
         f" --backpressure {_MAX_CONNECTIONS} --log-level error --port {place.port}"
     )
-    return [str(place.python), *options.split(), "benchmarks.apps.wsgi:app"]
+    command = [str(place.python), *options.split()]
+    if deployment.tls:
+        cert, key = self_signed(place.directory)
+        command += ["--ssl-certificate", str(cert), "--ssl-keyfile", str(key)]
+    return [*command, "benchmarks.apps.wsgi:app"]
 
 
 def _uvicorn(http: str, loop: str) -> Callable[[Place, Deployment], list[str]]:
@@ -114,7 +128,17 @@ def _nginx(place: Place, deployment: Deployment) -> list[str]:
         "keep_alive": str(KEEP_ALIVE_SECONDS),
         "port": str(place.port),
         "plaintext": PLAINTEXT.decode(),
+        "ssl": "",
+        "certificate": "",
     }
+    if deployment.tls:
+        cert, key = self_signed(place.directory)
+        values["ssl"] = " ssl"
+        values["certificate"] = (
+            f"ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;"
+        )
+        if not deployment.resumption:
+            values["certificate"] += " ssl_session_tickets off; ssl_session_cache off;"
     template = (_APPS / "nginx.conf").read_text("utf-8")
     path = place.directory / "nginx.conf"
     path.write_text(re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template), "utf-8")

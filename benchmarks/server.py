@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.environment import describe, make_environment, require_programs, versions
+from benchmarks.goals import GOALS, Goal
 from benchmarks.launcher import LaunchError, NotAvailable
 from benchmarks.load import LoadError
 from benchmarks.measures import Bench, Workload
@@ -19,7 +20,7 @@ from benchmarks.report import Run, as_markdown, draw, write
 from benchmarks.results import Results
 from benchmarks.workloads import WORKLOADS
 
-__all__ = ["RESULTS", "add_arguments", "positive", "run", "some_of", "times"]
+__all__ = ["RESULTS", "add_arguments", "compare", "positive", "run", "some_of", "times"]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _START_SECONDS = 1
@@ -27,20 +28,25 @@ _IDLE_CONNECTIONS = 10_000
 _QUICK_IDLE_CONNECTIONS = 1_000
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser,
+    workloads: Mapping[str, Workload] = WORKLOADS,
+    peers: Mapping[str, Peer] = PEERS,
+    name: str = "server",
+) -> None:
     parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="default: 5")
     parser.add_argument(
         "--seconds", type=positive, default=5, metavar="S", help="of one measurement; default: 5"
     )
     parser.add_argument(
-        "--only", type=some_of(WORKLOADS), metavar="WORKLOAD,...", help=", ".join(WORKLOADS)
+        "--only", type=some_of(workloads), metavar="WORKLOAD,...", help=", ".join(workloads)
     )
-    parser.add_argument("--peers", type=some_of(PEERS), metavar="PEER,...", help=", ".join(PEERS))
+    parser.add_argument("--peers", type=some_of(peers), metavar="PEER,...", help=", ".join(peers))
     parser.add_argument(
         "--quick", action="store_true", help="one round of one second, 1,000 idle connections"
     )
     parser.add_argument(
-        "--name", help="of the files in benchmarks/results; default: server and the time"
+        "--name", help=f"of the files in benchmarks/results; default: {name} and the time"
     )
 
 
@@ -69,11 +75,22 @@ def some_of(known: Mapping[str, object]) -> Callable[[str], list[str]]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, write. 0 whatever the figures are."""
+    return compare(arguments, WORKLOADS, PEERS, GOALS, "server")
+
+
+def compare(
+    arguments: argparse.Namespace,
+    all_workloads: Mapping[str, Workload],
+    all_peers: Mapping[str, Peer],
+    goals: Sequence[Goal],
+    title: str,
+) -> int:
+    """``run``, for these workloads, peers and goals; *title* is what files are called."""
     began = datetime.now(UTC)
     rounds = 1 if arguments.quick else arguments.rounds
     seconds = 1 if arguments.quick else arguments.seconds
-    peers = [PEERS[name] for name in arguments.peers or PEERS]
-    workloads = [WORKLOADS[name] for name in arguments.only or WORKLOADS]
+    peers = [all_peers[name] for name in arguments.peers or all_peers]
+    workloads = [all_workloads[name] for name in arguments.only or all_workloads]
     require_programs([peer.name for peer in peers])
     python = make_environment()
     cores = choose_cores(os.sched_getaffinity(0))
@@ -88,9 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
         bench = Bench(python, cores, seconds, Path(scripts), descriptors, idle)
         _announce(workloads, peers, rounds, bench)
         results = measure_all(workloads, peers, rounds, bench)
-    finished = Run(facts, workloads, results)
+    finished = Run(facts, workloads, results, goals=goals)
     print("\n" + as_markdown(finished))
-    name = arguments.name or f"server-{began:%Y%m%d-%H%M%S}"
+    name = arguments.name or f"{title}-{began:%Y%m%d-%H%M%S}"
     written = write(finished, RESULTS / name)
     try:
         written.append(draw(python, written[0]))

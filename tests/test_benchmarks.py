@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -14,13 +15,20 @@ import pytest
 from benchmarks.apps import common, flare_app, wsgi
 from benchmarks.environment import SetupError, require_programs
 from benchmarks.goals import GOALS, judge
+from benchmarks.launcher import Server
 from benchmarks.load import Load, LoadError, parse_wrk
+from benchmarks.measures import Ask
 from benchmarks.peers import PEERS, Deployment, Place
 from benchmarks.processes import choose_cores, cpu_seconds, process_tree, resident_bytes
 from benchmarks.report import Run, as_json, as_markdown, number, spread, table, write
 from benchmarks.results import Results, Summary, summarise
+from benchmarks.tls import TLS_GOALS, TLS_PEERS, TLS_WORKLOADS
+from benchmarks.tls import run as run_tls
 from benchmarks.workloads import WORKLOADS
-from flare.testing import TestClient
+from flare import HttpServer, SocketAddr
+from flare.cli.tls import self_signed
+from flare.testing import TestClient, running_server
+from flare.tls import TlsServerConfig
 
 REPORT = """\
 Running 2s test @ http://127.0.0.1:40123/
@@ -194,8 +202,8 @@ def test_goals_are_judged_at_their_limits() -> None:
 
 
 def test_every_goal_is_about_something_that_is_measured() -> None:
-    for goal in GOALS:
-        workload = WORKLOADS[goal.workload]
+    for goal in (*GOALS, *TLS_GOALS):
+        workload = {**WORKLOADS, **TLS_WORKLOADS}[goal.workload]
         assert goal.metric in {metric.name for metric in workload.metrics}
         assert "flare" in workload.peers
         assert goal.peer is None or goal.peer in workload.peers
@@ -203,7 +211,7 @@ def test_every_goal_is_about_something_that_is_measured() -> None:
 
 
 def test_workloads_name_peers_that_exist() -> None:
-    for workload in WORKLOADS.values():
+    for workload in (*WORKLOADS.values(), *TLS_WORKLOADS.values()):
         assert set(workload.peers) <= set(PEERS)
         names = [metric.name for metric in workload.metrics]
         assert len(set(names)) == len(names)
@@ -254,6 +262,35 @@ def test_a_peer_listens_where_it_is_told(name: str, tmp_path: Path) -> None:
         told = conf
     assert "40321" in told
     assert ("64" in " ".join(many)) == (name in {"granian", "gunicorn", "waitress", "cheroot"})
+
+
+@pytest.mark.parametrize("name", TLS_PEERS)
+def test_a_peer_has_a_certificate_where_it_needs_one(name: str, tmp_path: Path) -> None:
+    place = Place(Path("python"), 40321, tmp_path)
+    for deployment in (Deployment(tls=True), Deployment(tls=True, resumption=False)):
+        told = " ".join(PEERS[name].command(place, deployment))
+        if name == "nginx":
+            told = (tmp_path / "nginx.conf").read_text("ascii")
+            assert "{{" not in told
+            assert "listen 127.0.0.1:40321 ssl backlog" in told
+        assert str(tmp_path / "cert.pem") in told
+        assert ("ticket" in told) == (name != "granian" and not deployment.resumption)
+        assert (tmp_path / "key.pem").stat().st_size
+
+
+def test_a_server_with_tls_answers_over_it(tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path)
+    server = HttpServer.bind(SocketAddr.localhost(0), tls=TlsServerConfig(cert, key))
+    with running_server(flare_app.make_router(), server):
+        found = Server(PEERS["flare"], server.local_addr().port, os.getpid(), tls=True)
+        assert found.url.startswith("https://127.0.0.1:")
+        Ask().check(found)
+
+
+def test_the_tls_run_needs_openssl(monkeypatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    with pytest.raises(SetupError, match="openssl not found"):
+        run_tls(argparse.Namespace())
 
 
 def test_the_programs_missing_are_named(monkeypatch) -> None:

@@ -22,6 +22,7 @@ from benchmarks.apps.common import (
     user_json,
 )
 from flare import HttpServer, Request, Response, Router, ServerConfig, SocketAddr, ok
+from flare.tls import TlsServerConfig
 
 EX_UNAVAILABLE = 69
 
@@ -112,9 +113,19 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--static", action="store_true", help="serve_static instead of a Router")
     parser.add_argument("--workers", type=int, default=1, help="more than 1 are processes")
+    parser.add_argument("--tls-cert", default="")
+    parser.add_argument("--tls-key", default="")
+    parser.add_argument("--no-tickets", action="store_true", help="each handshake is a full one")
     arguments = parser.parse_args()
     config = ServerConfig(idle_timeout_ms=KEEP_ALIVE_SECONDS * 1000)
-    with HttpServer.bind(SocketAddr.localhost(arguments.port), config) as server:
+    options: dict[str, Any] = {}
+    if arguments.tls_cert:
+        if "tls" not in inspect.signature(HttpServer.bind).parameters:
+            unavailable("TLS")
+        options["tls"] = TlsServerConfig(
+            arguments.tls_cert, arguments.tls_key, enable_session_tickets=not arguments.no_tickets
+        )
+    with HttpServer.bind(SocketAddr.localhost(arguments.port), config, **options) as server:
         if arguments.static:
             serve_static(server)
         else:

@@ -97,7 +97,7 @@ def self_signed(folder: Path, hosts: Iterable[str] = ()) -> tuple[Path, Path]:
     command = [program, "req", "-x509", "-config", str(request), "-days", str(_DAYS), "-nodes"]
     command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-keyout", str(key), "-out", str(cert)]
-    os.close(os.open(key, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600))
+    os.close(os.open(key, os.O_CREAT | os.O_WRONLY, 0o600))
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_MADE_SECONDS, check=False
