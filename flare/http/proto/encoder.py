@@ -36,6 +36,7 @@ def status_line(status: int, reason: str = "") -> bytes:
         return line
     if not _REASON(reason):
         return status_line(status)
+    reason = str.__str__(reason)  # and not what a member of an enum has for its format
     return f"HTTP/1.1 {status:03d} {reason}\r\n".encode("latin-1")
 
 

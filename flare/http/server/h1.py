@@ -396,9 +396,9 @@ def _close_logged(body: object, request: Request) -> None:
 def _close_unsent(result: object, request: Request) -> None:
     """Free what a response that cannot be sent holds."""
     if isinstance(result, Response):
-        _close_logged(result.body_stream, request)
+        _close_logged(getattr(result, "body_stream", None), request)
     elif isinstance(result, StreamingResponse):
-        _close_logged(result.body, request)
+        _close_logged(getattr(result, "body", None), request)
 
 
 def _length(body: Any) -> int | None:

@@ -191,9 +191,11 @@ class Intake:
             self._open = False
             if not self._wire.holds_continue:
                 try:
-                    self._wire.receive(self.connection.sock.recv(_READ_BYTES))
+                    data = self.connection.sock.recv(_READ_BYTES)
                 except OSError:
-                    pass  # nothing there, or the reactor reports it next
+                    data = b""  # nothing there, or the reactor reports it next
+                self.connection._worker.tally.bytes_in += len(data)
+                self._wire.receive(data)
             self._wire.leave_body()
 
     def end(self) -> None:

@@ -73,9 +73,10 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
         exchange.fate = fate
         serial = enter(exchange)
         try:
-            result = function(request)
-        except Exception as error:
-            result = error_response(request, error)
+            try:
+                result = function(request)
+            except Exception as error:
+                result = error_response(request, error)
         except BaseException as failure:
             if leave(serial):
                 raise
@@ -86,13 +87,13 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
             worker.deliver(Outcome(exchange, result))
             raise Overtaken
         start = None
-        if type(result) is Response and result.body_stream is None:
-            body = result.body
-            if type(body) is bytes and (size := len(body)) <= LONGEST_KNOWN:
-                try:
+        try:
+            if type(result) is Response and result.body_stream is None:
+                body = result.body
+                if type(body) is bytes and (size := len(body)) <= LONGEST_KNOWN:
                     start = known_start((result.status, result.reason, *result.headers._items))
-                except Exception:
-                    pass  # a handler may have put anything in any attribute: say so over there
+        except Exception:
+            pass  # a handler may have put anything in any attribute: say so over there
         if start is None:
             worker.renew_spare()
             connection.answer(exchange, result)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
 
 from flare.errors import HttpStatusError, ValidationError
 
@@ -43,6 +46,24 @@ def escape(text: str) -> str:
     )
 
 
+_P = ParamSpec("_P")
+
+
+def _unfailing(log: Callable[_P, None]) -> Callable[_P, None]:
+    """*log*, as one that never raises: a handler of the application's ``logging`` that does must
+    not take a connection along, nor a worker. It shows on standard error, as with ``logging``."""
+
+    @wraps(log)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            log(*args, **kwargs)
+        except Exception:
+            traceback.print_exc()
+
+    return call
+
+
+@_unfailing
 def log_access(
     peer: str, method: str, target: str, version: str, status: int, sent: int, elapsed_ms: float
 ) -> None:
@@ -59,6 +80,7 @@ def log_access(
     )
 
 
+@_unfailing
 def log_handler_error(request: Request, error: BaseException, *, answered: bool = True) -> None:
     """One line for an exception out of a handler; its traceback follows at level DEBUG.
 
@@ -87,6 +109,7 @@ def log_handler_error(request: Request, error: BaseException, *, answered: bool 
         error_log.debug("traceback of the above", exc_info=error)
 
 
+@_unfailing
 def log_connection_error(peer: SocketAddr, error: BaseException) -> None:
     """One line for a connection given up because of an error that is nobody's but ours."""
     error_log.error("the connection of %s is given up: %s", peer, _describe(error))
@@ -110,6 +133,7 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {escape(text)}{escape(where)}"
 
 
+@_unfailing
 def log_late_handler(request: Request, elapsed_ms: int) -> None:
     """One line for a handler that returned after its deadline."""
     error_log.warning(

@@ -100,7 +100,7 @@ class ProcessCrew:
         self._reports: list[Future[ShutdownReport]] = []
         self._asked_to_drain: deque[int] = deque()
         # Reentrant: a signal handler may drain while the same thread does.
-        self._posting = threading.RLock()  # guards _reports and _asked_to_drain against the end
+        self._posting = threading.RLock()  # guards these, and the bell, against the end
         self._over = False
         self._thread = threading.get_ident()
         self.failure: BaseException | None = None
@@ -133,8 +133,10 @@ class ProcessCrew:
 
     def renew_tls(self) -> None:
         """See ``Reachable``. Those forked from now on have them by nature."""
-        self._renew_tls = True
-        self._bell.ring()
+        with self._posting:
+            if not self._over:
+                self._renew_tls = True
+                self._bell.ring()
 
     def see_out(self, give_up_at: float) -> None:
         """See ``Reachable``. A signal handler calls it, so it may find ``tend`` half done: it only

@@ -308,7 +308,7 @@ class Worker:
         done = self._done
         while done:
             self._take_outcome(done.popleft())
-        while self.asked:
+        for _ in range(len(self.asked)):  # a handler that reads fast asks again meanwhile
             intake = self.asked.popleft()
             self._guard(intake.connection, intake.on_wanted)
         while self._to_visit:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import pytest
 from h1_memos import MEMOS, clear_memos, everything_remembered
 from hypothesis import given
@@ -12,6 +14,12 @@ from flare.http.proto.encoder import encode_request_head, field_line, field_line
 from flare.http.proto.heads import H1Limits, parse_h1_request_head, parse_h1_response_head
 
 SECRET = "hunter2-very-hidden"
+
+
+class Phrase(str, Enum):  # noqa: UP042 - its format is not its text
+    FINE = "Fine"
+
+
 ITEMS = (("host", "Host", "a"), ("x-y", "X-Y", "\xe9"), ("date", "Date", "now"))
 
 
@@ -27,6 +35,7 @@ ITEMS = (("host", "Host", "a"), ("x-y", "X-Y", "\xe9"), ("date", "Date", "now"))
         (200, "a\x1b[0m", b"HTTP/1.1 200 OK\r\n"),
         (200, "\u20ac", b"HTTP/1.1 200 OK\r\n"),
         (200, "\u010a", b"HTTP/1.1 200 OK\r\n"),
+        (200, Phrase.FINE, b"HTTP/1.1 200 Fine\r\n"),
     ],
 )
 def test_a_status_line_is_one_line(status, reason, line):

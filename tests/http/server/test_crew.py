@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
@@ -14,7 +15,8 @@ from flare.http.server import HttpServer, ServerConfig
 from flare.http.server.bell import Bell
 from flare.http.server.channel import channel
 from flare.http.server.crew import choose_kind
-from flare.http.server.processes import _cpus_to_pin
+from flare.http.server.listeners import WorkerListeners, bind_all
+from flare.http.server.processes import ProcessCrew, _cpus_to_pin
 from flare.http.server.scoreboard import CLEAN, Scoreboard
 from flare.http.server.stats import Counts, ServerStats
 from flare.net import SocketAddr
@@ -195,3 +197,33 @@ def test_a_bell_rings_across_threads_and_for_descriptors() -> None:
     ours.close()
     theirs.close()
     bell.close()
+
+
+def test_certificates_read_again_after_the_end_ring_no_bell() -> None:
+    bell = Bell()
+    config = ServerConfig()
+    listeners = WorkerListeners(bind_all([SocketAddr.localhost(0)], 1), 1, backlog=1, own=True)
+    crew = ProcessCrew(
+        listeners,
+        lambda: lambda request: ok(),
+        config,
+        1,
+        False,
+        bell,
+        lambda process: None,
+        lambda: None,
+    )
+    crew.end(0)
+    number = bell.write_fd
+    bell.close()
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    if number not in (ours, theirs):  # the system may give it to anything
+        os.dup2(theirs, number)
+    try:
+        crew.renew_tls()
+        with pytest.raises(BlockingIOError):
+            os.read(ours, 1)
+    finally:
+        for fd in {ours, theirs, number}:
+            os.close(fd)

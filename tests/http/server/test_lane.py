@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -92,6 +93,22 @@ def replaced(request: Request) -> Response:
     return response
 
 
+class Phrase(str, Enum):  # noqa: UP042 - its format is not its text
+    FINE = "Fine"
+
+
+def without_a_body(request: Request) -> Response:
+    response = ok("x")
+    del response.body
+    return response
+
+
+def without_a_stream(request: Request) -> Response:
+    response = ok("x")
+    del response.body_stream
+    return response
+
+
 def streamed(request: Request) -> Any:
     return stream_response(200, iter([b"a", b"b"]))
 
@@ -117,6 +134,9 @@ ANSWERS: dict[str, Any] = {
     "cookie": cookie,
     "reason": reason,
     "replaced": replaced,
+    "reason of an enum": lambda request: Response(200, Phrase.FINE, b"a"),
+    "without a body": without_a_body,
+    "without a stream": without_a_stream,
     "streamed": streamed,
 }
 
@@ -135,6 +155,24 @@ def test_the_answer_is_that_of_the_road(start: Start, connect: Connect, name: st
     peer.send(b"HEAD /known HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
     peer.read("HEAD")
     assert without_date(peer.read()) == replies[0]
+
+
+def test_the_lease_is_left_where_even_the_answer_to_a_failure_fails(
+    start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(request: Request, error: Exception) -> Response:
+        raise RuntimeError("no answer either")
+
+    monkeypatch.setattr("flare.http.server.lane.error_response", answer)
+    running = start(lambda request: ok("x") if request.url == "/known" else raising(request))
+    lane = Lane(running)
+    for _ in range(3):
+        peer = connect(running.address)
+        prime(peer)
+        peer.get("/fails")
+        assert peer.is_ended()
+    assert lane.called == 6
+    assert worker_of(running).counts().in_flight == 0
 
 
 def test_a_last_response_ends_the_connection(start: Start, connect: Connect) -> None:

@@ -24,6 +24,7 @@ from flare.http import (
     stream_body,
 )
 from flare.http.server import ServerConfig
+from flare.http.server.wire import HEAD, IDLE
 
 EXPECT = "Expect: 100-continue"
 
@@ -405,6 +406,25 @@ def test_a_little_rest_is_skipped_and_the_connection_goes_on(
     assert (reply.body, reply.get("connection")) == (b"early", "keep-alive")
     peer.send(b"POST /" + head("Content-Length: 2", target="/plain") + b"ok")
     assert peer.read().body == b"ok"
+
+
+def test_the_next_head_has_its_own_time_after_a_rest_that_was_skipped(
+    start: Start, connect: Connect
+) -> None:
+    running = start(streamed(lambda request: ok("x")), ServerConfig(header_timeout_ms=10_000))
+    worker = worker_of(running)
+    peer = connect(running.address)
+    peer.send(head("Content-Length: 9") + b"some")
+    assert peer.read().body == b"x"
+    peer.send(b"bytes")
+    [connection] = worker._connections.values()
+    until(lambda: connection.wire.phase == IDLE)
+    clock = worker.clock_ns
+    worker.clock_ns = lambda: clock() + 20_000_000_000  # of the 30 s that it may be idle
+    peer.send(b"GET /health HTTP/1.1\r\n")
+    until(lambda: connection.wire.phase == HEAD or not connection.open)
+    peer.send(b"Host: h\r\n\r\n")
+    assert peer.read().body == b"well"
 
 
 def test_a_rest_that_is_there_already_is_skipped(serve: Serve, connect: Connect) -> None:

@@ -181,3 +181,41 @@ def test_a_refused_request_is_one_printable_line(
 )
 def test_what_a_peer_can_choose_is_escaped(text: str, escaped: str) -> None:
     assert escape(text) == escaped
+
+
+class Broken(logging.Handler):
+    """What an application may have installed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("the log is full")
+
+
+@pytest.mark.parametrize("access_log", [False, True])
+def test_a_log_that_fails_takes_nobody_along(
+    serve: Serve, connect: Connect, capfd: pytest.CaptureFixture[str], access_log: bool
+) -> None:
+    def handler(request: Request) -> Response:
+        if request.url == "/bad":
+            raise ValueError
+        if request.url == "/cut":
+            return stream_response([1])  # type: ignore[list-item]
+        return ok("hello")
+
+    broken = Broken()
+    logger = logging.getLogger("flare")
+    logger.addHandler(broken)
+    try:
+        address = serve(handler, ServerConfig(access_log=access_log))
+        peer = connect(address)
+        for _ in range(3):
+            for target, status in (("/", 200), ("/bad", 500)):
+                peer.get(target)
+                assert peer.read().status == status
+        peer.get("/cut")
+        assert peer.rest().endswith(b"\r\n\r\n")
+        peer = connect(address)
+        peer.get("/")
+        assert peer.read().body == b"hello"
+    finally:
+        logger.removeHandler(broken)
+    assert "the log is full" in capfd.readouterr().err
