@@ -88,6 +88,20 @@ def test_a_name_is_the_same_thing_in_its_package_and_in_flare(package: str, name
     assert getattr(importlib.import_module(package), name) is getattr(flare, name)
 
 
+# Of the specification of the runtime, in flare.runtime alone.
+RUNTIME = """
+    Scheduler Frontend StopFlag WorkerStats ShutdownReport num_cpus block_in_pool MAX_POOL_SIZE
+    libc_usleep libc_nanosleep_ms monotonic_now_ms io_uring_setup io_uring_enter io_uring_register
+    SYS_IO_URING_SETUP SYS_IO_URING_ENTER SYS_IO_URING_REGISTER DeadlineWatchdog bind_reuseport
+    bind_shared
+"""
+
+
+@pytest.mark.parametrize("name", RUNTIME.split())
+def test_a_name_of_the_runtime_is_there(name: str) -> None:
+    assert hasattr(importlib.import_module("flare.runtime"), name)
+
+
 def test_the_names_to_come_only_get_fewer() -> None:
     missing = [name for names in TO_COME.values() for name in names.split()]
     assert len(missing) <= MOST_TO_COME

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from flare._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from flare.runtime.binding import bind_reuseport as bind_reuseport
+    from flare.runtime.binding import bind_shared as bind_shared
     from flare.runtime.blocking import MAX_POOL_SIZE as MAX_POOL_SIZE
     from flare.runtime.blocking import block_in_pool as block_in_pool
     from flare.runtime.buffers import BufferHandle as BufferHandle
@@ -44,16 +46,21 @@ if TYPE_CHECKING:
     from flare.runtime.reactor import Reactor as Reactor
     from flare.runtime.reactor import ReactorError as ReactorError
     from flare.runtime.report import ShutdownReport as ShutdownReport
+    from flare.runtime.scheduler import Frontend as Frontend
+    from flare.runtime.scheduler import Scheduler as Scheduler
     from flare.runtime.timer_wheel import TimerWheel as TimerWheel
     from flare.runtime.vectored import IoVecBuf as IoVecBuf
     from flare.runtime.vectored import writev_buf as writev_buf
     from flare.runtime.vectored import writev_buf_all as writev_buf_all
     from flare.runtime.watchdog import DeadlineWatchdog as DeadlineWatchdog
+    from flare.runtime.worker_state import StopFlag as StopFlag
+    from flare.runtime.worker_state import WorkerStats as WorkerStats
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     globals(),
     {
+        "flare.runtime.binding": "bind_reuseport bind_shared",
         "flare.runtime.blocking": "MAX_POOL_SIZE block_in_pool",
         "flare.runtime.buffers": "BufferHandle BufferPool",
         "flare.runtime.clock": "libc_nanosleep_ms libc_usleep monotonic_now_ms",
@@ -70,8 +77,10 @@ __getattr__, __dir__, __all__ = lazy_exports(
             "INTEREST_WRITE WAKEUP_TOKEN Event Reactor ReactorError"
         ),
         "flare.runtime.report": "ShutdownReport",
+        "flare.runtime.scheduler": "Frontend Scheduler",
         "flare.runtime.timer_wheel": "TimerWheel",
         "flare.runtime.vectored": "IoVecBuf writev_buf writev_buf_all",
         "flare.runtime.watchdog": "DeadlineWatchdog",
+        "flare.runtime.worker_state": "StopFlag WorkerStats",
     },
 )
