@@ -1,4 +1,4 @@
-"""``python -m benchmarks server``, ``tls`` and ``client``: see docs/benchmark.md."""
+"""``python -m benchmarks server``, ``tls``, ``h2`` and ``client``: see docs/benchmark.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-from benchmarks import client, server, tls
+from benchmarks import client, h2, server, tls
 from benchmarks.environment import SetupError
 
 
@@ -26,6 +26,9 @@ def main() -> int:
     command = commands.add_parser("client", help="HTTP/1.1 clients, of nginx")
     client.add_arguments(command)
     command.set_defaults(run=client.run)
+    command = commands.add_parser("h2", help="HTTP/2 servers, by h2load, and decoders of HPACK")
+    h2.add_arguments(command)
+    command.set_defaults(run=h2.run)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     try:

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     rounds = _QUICK_ROUNDS if arguments.quick else arguments.rounds
     peers = [CLIENTS[name] for name in arguments.peers or CLIENTS]
     workloads = [CLIENT_WORKLOADS[name] for name in arguments.only or CLIENT_WORKLOADS]
-    require_programs(["nginx"], load=False)
+    require_programs(["nginx"], load="")
     python = make_environment()
     cores = choose_cores(os.sched_getaffinity(0))
     facts = {"date": f"{began:%Y-%m-%d %H:%M} UTC", **describe(python, cores)}

@@ -37,12 +37,12 @@ class SetupError(Exception):
     """Something is missing; the message says what to do."""
 
 
-def require_programs(peers: Sequence[str], *, load: bool = True) -> None:
-    """Raise ``SetupError`` where wrk (with *load*), or nginx if it is one of *peers*, is not
-    installed."""
+def require_programs(peers: Sequence[str], *, load: str = "wrk") -> None:
+    """Raise ``SetupError`` where the load generator *load*, if there is one, or nginx, if it is one
+    of *peers*, is not installed."""
     if not sys.platform.startswith("linux"):
         raise SetupError("the benchmarks pin processes and read /proc: they need Linux")
-    wanted = [*(["wrk"] if load else []), *(["nginx"] if "nginx" in peers else [])]
+    wanted = [*([load] if load else []), *(["nginx"] if "nginx" in peers else [])]
     missing = [program for program in wanted if shutil.which(program) is None]
     if missing:
         names = " and ".join(missing)
@@ -76,12 +76,12 @@ def _call(command: list[str]) -> None:
         raise SetupError(f"{' '.join(command)} failed:\n{done.stderr[-2000:].strip()}")
 
 
-def versions(python: Path, peers: Sequence[Peer]) -> dict[str, str]:
-    """The versions of *peers*, by package or program, and of the load generator."""
+def versions(python: Path, peers: Sequence[Peer], load: str = "wrk") -> dict[str, str]:
+    """The versions of *peers*, by package or program, and of the load generator *load*."""
     found = _package_versions(python, [name for peer in peers for name in peer.packages])
     if any(peer.name == "nginx" for peer in peers):
         found["nginx"] = _first_version(_ask(["nginx", "-v"]))
-    found["wrk"] = _first_version(_ask(["wrk", "-v"]))
+    found[load] = _first_version(_ask([load, "-v" if load == "wrk" else "--version"]))
     return found
 
 

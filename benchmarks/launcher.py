@@ -14,9 +14,10 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.peers import Deployment, Peer, Place
@@ -64,8 +65,16 @@ class Server:
 
 
 @contextmanager
-def running(peer: Peer, deployment: Deployment, python: Path, cores: Set[int]) -> Iterator[Server]:
-    """*peer* serving on *cores* for as long as the body runs.
+def running(
+    peer: Peer,
+    deployment: Deployment,
+    python: Path,
+    cores: Set[int],
+    *,
+    probe: Callable[[int], None] | None = None,
+) -> Iterator[Server]:
+    """*peer* serving on *cores* for as long as the body runs. *probe* asks the server at a port,
+    in another way than HTTP/1.1, and raises ``OSError`` until it answers.
 
     Raises ``NotAvailable`` where the program ends saying so, ``LaunchError`` where it ends or is
     silent for 20 seconds, on three ports.
@@ -78,7 +87,10 @@ def running(peer: Peer, deployment: Deployment, python: Path, cores: Set[int]) -
             try:
                 try:
                     _wait_until_it_answers(
-                        process, place.port, directory / "output", tls=deployment.tls
+                        process,
+                        place.port,
+                        directory / "output",
+                        probe or partial(_ask, tls=deployment.tls),
                     )
                 except LaunchError:
                     if last:
@@ -122,8 +134,17 @@ def connection_to(port: int, timeout: float, *, tls: bool) -> http.client.HTTPCo
     return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
 
 
+def _ask(port: int, *, tls: bool) -> None:
+    connection = connection_to(port, 1, tls=tls)
+    try:
+        connection.request("GET", "/")
+        connection.getresponse().read()
+    finally:
+        connection.close()
+
+
 def _wait_until_it_answers(
-    process: subprocess.Popen[bytes], port: int, output: Path, *, tls: bool
+    process: subprocess.Popen[bytes], port: int, output: Path, probe: Callable[[int], None]
 ) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
@@ -133,16 +154,12 @@ def _wait_until_it_answers(
             if status == _EX_UNAVAILABLE:
                 raise NotAvailable(said)
             raise LaunchError(f"ended with status {status}: {said}")
-        connection = connection_to(port, 1, tls=tls)
         try:
-            connection.request("GET", "/")
-            connection.getresponse().read()
+            probe(port)
         except (OSError, http.client.HTTPException):
             time.sleep(0.02)
         else:
             return
-        finally:
-            connection.close()
     raise LaunchError(f"did not answer within {_START_SECONDS:.0f} s: {_tail(output)}")
 
 

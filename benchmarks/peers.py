@@ -25,14 +25,15 @@ _APPS = Path(__file__).parent / "apps"
 @dataclass(frozen=True)
 class Deployment:
     """What a workload asks of a server: 64 handler threads, a fixed answer, worker processes, TLS
-    with a certificate of its own (ECDSA P-256), with or without sessions to resume, which some of
-    the peers can be started with."""
+    with a certificate of its own (ECDSA P-256), with or without sessions to resume, HTTP/2 without
+    TLS, which some of the peers can be started with."""
 
     blocking: bool = False
     static: bool = False
     workers: int = 1
     tls: bool = False
     resumption: bool = True
+    http2: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,9 @@ def _flare(place: Place, deployment: Deployment) -> list[str]:
 
 def _granian(place: Place, deployment: Deployment) -> list[str]:
     threads = HANDLER_THREADS if deployment.blocking else _FEW_THREADS
+    version = 2 if deployment.http2 else 1
     options = (
-        f"-m granian --interface wsgi --http 1 --no-ws --blocking-threads {threads}"
+        f"-m granian --interface wsgi --http {version} --no-ws --blocking-threads {threads}"
         f" --backpressure {_MAX_CONNECTIONS} --log-level error --port {place.port}"
     )
     command = [str(place.python), *options.split()]
@@ -126,7 +128,7 @@ def _nginx(place: Place, deployment: Deployment) -> list[str]:
         "directory": str(place.directory),
         "connections": str(_MAX_CONNECTIONS),
         "keep_alive": str(KEEP_ALIVE_SECONDS),
-        "port": str(place.port),
+        "port": str(place.port) + (" http2" if deployment.http2 else ""),
         "plaintext": PLAINTEXT.decode(),
         "ssl": "",
         "certificate": "",

@@ -154,9 +154,10 @@ def make_h2_lane(worker: Worker) -> Callable[[H2Connection, bytes], None]:
             connection.at = after
             serial = enter(exchange)
             try:
-                result = function(request)
-            except Exception as error:
-                result = error_response(request, error)
+                try:
+                    result = function(request)
+                except Exception as error:
+                    result = error_response(request, error)
             except BaseException as failure:
                 if leave(serial):
                     raise
@@ -167,22 +168,22 @@ def make_h2_lane(worker: Worker) -> Callable[[H2Connection, bytes], None]:
                 worker.deliver(Outcome(exchange, result))
                 raise Overtaken
             found = None
-            if (
-                type(result) is Response
-                and result.body_stream is None
-                and type(result.body) is bytes
-                and (size := len(result.body)) <= _LONGEST_BODY
-                and size <= window
-                and size <= outbox.send_window
-                and not getattr(result, "_trailers", None)
-            ):
-                try:
+            try:
+                if (
+                    type(result) is Response
+                    and result.body_stream is None
+                    and type(result.body) is bytes
+                    and (size := len(result.body)) <= _LONGEST_BODY
+                    and size <= window
+                    and size <= outbox.send_window
+                    and not getattr(result, "_trailers", None)
+                ):
                     key = (result.status, size, *result.headers._items)
                     found = known_head(key)
                     if found is None:
                         found = heads.make(key, result)
-                except Exception:
-                    pass  # a handler may have put anything in any attribute: say so over there
+            except Exception:
+                pass  # a handler may have put anything in any attribute: say so over there
             if found is None:
                 worker.renew_h2_spare()
                 connection.answer_known(exchange, result)
