@@ -393,6 +393,7 @@ class TlsEngine:
             self.sni_host(),
             self.alpn(),
             subject_of(client) if client else "",
+            client,
         )
 
 

@@ -22,7 +22,7 @@ __all__ = ["PlainSocket", "TlsSocket"]
 
 _RECORD_OVERHEAD = 5 + 256  # RFC 8446 section 5.2; OpenSSL sends less
 _LEAST_RECV: Final = RECORD_BYTES + _RECORD_OVERHEAD
-_MOST_AT_ONCE: Final = 64 * 1024
+_MOST_AT_ONCE: Final = 128 * 1024
 _MOST_UNSENT = 64 * 1024
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from programs import Load, Program
 from serving import PATIENCE, Address, Peer, Running, Start
-from tls_serving import ConnectTls, Pki, secure, tls, tls_server
+from tls_serving import ConnectTls, Pki, der_of, secure, tls, tls_server
 
 from flare.http import Request, Response, ok
 from flare.tls import TlsServerError
@@ -38,8 +38,7 @@ def renewed(pki: Pki, tmp_path: Path) -> tuple[Path, Callable[[], bytes]]:
         new = tmp_path / "new.pem"
         shutil.copy(pki.issue("localhost", "127.0.0.1"), new)
         new.replace(path)
-        pem = path.read_text()
-        return ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN CERTIFICATE") :].split("-\n-")[0])
+        return der_of(path)
 
     return path, renew
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from serving import PATIENCE, Connect, Peer, Start
-from tls_serving import ConnectTls, Pki, StartTls, secure, tls, tls_server
+from tls_serving import ConnectTls, Pki, StartTls, der_of, secure, tls, tls_server
 
 from flare.errors import ValidationError
 from flare.http import Request, Response, StreamingResponse, ok, precompute_response
@@ -47,6 +47,11 @@ def _read_all(recv: Callable[[int], bytes]) -> bytes:
     while data := recv(1 << 20):
         received += data
     return received
+
+
+def fingerprint(request: Request) -> Response:
+    assert request.tls_info is not None
+    return ok(hashlib.sha256(request.tls_info.client_cert).hexdigest())
 
 
 def sizes(request: Request) -> Response:
@@ -233,7 +238,6 @@ def test_a_peer_that_never_reads_is_cut_off(start_tls: StartTls, connect_tls: Co
     running = start_tls(sizes, ServerConfig(write_timeout_ms=200))
     peer = connect_tls(running.address, options={"receive_buffer": 4096})
     peer.get(f"/{64 << 20}")
-    assert tls(peer).recv(1)
     other = connect_tls(running.address)
     other.get("/0")
     assert other.read().status == 200
@@ -351,6 +355,22 @@ def test_a_client_certificate_shows_in_the_request(
     peer = connect_tls(running.address)
     peer.get("/")
     assert peer.read().body.endswith(b"||")
+
+
+def test_the_client_certificate_itself_is_there(
+    start_tls: StartTls, connect_tls: ConnectTls, pki: Pki
+) -> None:
+    running = start_tls(fingerprint, client_ca_bundle=pki.bundle, require_client_cert=True)
+    context = pki.context()
+    context.load_cert_chain(pki.client)
+    expected = hashlib.sha256(der_of(pki.client)).hexdigest()
+    session = None
+    for _ in range(2):  # the second time resumed
+        peer = connect_tls(running.address, context=context, session=session)
+        peer.get("/")
+        assert peer.read().body.decode() == expected
+        assert tls(peer).session_reused == (session is not None)
+        session = tls(peer).session
 
 
 def test_without_a_certificate_that_is_required_nobody_gets_in(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import sys
 from collections.abc import Callable
@@ -44,3 +45,10 @@ def tls(peer: Peer) -> ssl.SSLSocket:
     """What the standard library knows of the connection."""
     assert isinstance(peer.sock, ssl.SSLSocket)
     return peer.sock
+
+
+def der_of(path: Path) -> bytes:
+    """The first certificate in a PEM file."""
+    pem = re.search("-----BEGIN CERTIFICATE.*?END CERTIFICATE-----", path.read_text(), re.DOTALL)
+    assert pem is not None
+    return ssl.PEM_cert_to_DER_cert(pem[0])
