@@ -311,6 +311,11 @@ class H2Connection:
         if not self._writing and self._has_output():
             self._write(monotonic())
 
+    def push(self) -> None:
+        """``send_now``, and see that somebody does the rest."""
+        self.send_now()
+        self._hand_on()
+
     # -- reading and writing; the lock is held before and after -------------------------
 
     def _has_output(self) -> bool:
@@ -375,6 +380,10 @@ class H2Connection:
             self._fail(HttpProtocolError(f"{exc} (from {self.peer})"))
             return
         self._count()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake those who have what they wait for; the lock is held."""
         for sleeper in self._sleepers:
             if sleeper.ready():
                 sleeper.condition.notify()
@@ -396,7 +405,7 @@ class H2Connection:
         try:
             while self.failure is None and self._has_output():
                 if not self._unsent:
-                    self._unsent = memoryview(self.codec.drain(_DRAIN_BYTES))
+                    self._drain()
                 with self._unlocked:
                     blocked = not self._send_some()
                 if blocked:
@@ -409,6 +418,14 @@ class H2Connection:
         finally:
             self._writing = False
             self._close_at_last()
+
+    def _drain(self) -> None:
+        """Take what the codec has to send, which may be what makes room for others."""
+        outbox = self.codec.connection.outbox
+        queued = outbox.queued_bytes
+        self._unsent = memoryview(self.codec.drain(_DRAIN_BYTES))
+        if outbox.queued_bytes != queued:
+            self._wake()
 
     def _send_some(self) -> bool:
         """Send a piece; whether any went. The lock is not held."""
@@ -503,8 +520,7 @@ class H2Connection:
         """Forget a stream; one that is not over is reset. Takes the lock, waits for nothing."""
         with self.lock:
             self.codec.discard_stream(sid, code)
-            self.send_now()
-            self._hand_on()
+            self.push()
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):

@@ -123,6 +123,7 @@ class H2Exchange:
                 if self._unwanted(stream):
                     return
                 conn.codec.send_data(self._sid, piece, False)
+                conn.push()  # the next one may take its time
                 self._wait_for_window(stream, _QUEUED_BYTES, clock)
         with conn.lock:
             if not self._unwanted(stream):

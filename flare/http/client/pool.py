@@ -362,6 +362,8 @@ class ConnectionPool:
         self._begin()
         for each in inherited:
             each.forget()
+        if (forget := getattr(self._dial, "forget_in_child", None)) is not None:
+            forget()
 
     def __repr__(self) -> str:
         active, idle, waiting = self.counts()

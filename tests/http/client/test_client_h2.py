@@ -337,6 +337,26 @@ def test_a_body_that_breaks_off_resets_its_stream_alone():
         assert client._pool.counts() == (0, 1, 0)
 
 
+def test_a_slow_body_goes_out_piece_by_piece():
+    arrived = threading.Event()
+
+    def script(wire: Wire) -> None:
+        wire.begin()
+        sid, _ = wire.request()
+        assert wire.next("DATA")[3] == b"one"
+        arrived.set()
+        wire.answer(sid, b"one" + wire.body(sid))
+        wire.rest()
+
+    def pieces():
+        yield b"one"
+        assert arrived.wait(LIMIT)
+        yield b"two"
+
+    with H2Peer(script) as peer, client_of(peer) as client:
+        assert client.post("/", pieces()).body == b"onetwo"
+
+
 def test_the_windows_of_the_server_are_kept_to():
     def script(wire: Wire) -> None:
         wire.begin({WINDOW: 10})
@@ -413,6 +433,48 @@ def test_a_server_that_writes_before_it_reads_on():
     with H2Peer(script) as peer, client_of(peer, transport=Narrow()) as client:
         client.get("/")
         assert len(client.post("/", bytes(size)).body) == 15 * 16384
+
+
+class Short:
+    """A transport whose connections send little at once."""
+
+    def connect(self, host, port, deadline):
+        stream = TcpTransport().connect(host, port, deadline)
+        stream._raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 150_000)
+        return stream
+
+
+def test_who_sends_for_all_wakes_those_whose_bodies_went_along():
+    """With windows this wide nothing comes from the server that would wake them."""
+    asked = threading.Event()
+    uploads = 6
+
+    def script(wire: Wire) -> None:
+        wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 150_000)
+        wire.begin({WINDOW: 2**31 - 1})
+        wire.send(build_window_update(0, 2**31 - 1 - 65535))
+        whole = [wire.request()[0]]
+        asked.set()
+        while len(whole) <= uploads:
+            kind, flags, sid, payload = wire.next("DATA", "HEADERS")
+            if kind == "HEADERS":
+                wire.decoder.decode(payload)
+            elif flags & 1:
+                whole.append(sid)
+        for sid in whole:
+            wire.answer(sid, b"done")
+        wire.rest()
+
+    with H2Peer(script) as peer, client_of(peer, timeout_ms=40_000, transport=Short()) as client:
+
+        def wait() -> None:
+            assert client.get("/").body == b"done"
+
+        def upload() -> None:
+            asked.wait(LIMIT)
+            assert client.post("/", (bytes(100_000) for _ in range(8))).body == b"done"
+
+        together(wait, *[upload] * uploads)
 
 
 def test_who_reads_for_all_hands_on_when_its_time_is_up():

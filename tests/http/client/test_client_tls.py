@@ -377,11 +377,12 @@ def test_a_forked_child_leaves_the_parents_connection_alone(pki, secure):
         HttpClient(server.base, verify=pki.bundle) as client,
     ):
         assert client.get("/").body == b"a"
-        with warnings.catch_warnings():
+        sessions = client._pool._dial._sessions
+        with warnings.catch_warnings(), sessions._lock:  # as if another thread had it
             warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads
             pid = os.fork()
-        if not pid:
-            os._exit(client.idle_count())
+            if not pid:
+                os._exit(client.idle_count() or sessions._lock.locked())
         assert os.waitpid(pid, 0)[1] == 0
         assert client.get("/").body == b"b"
         assert server.connections == 1
