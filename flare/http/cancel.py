@@ -41,39 +41,33 @@ class Cancelled(NetworkError):
         return (self.reason,)
 
 
-class CancelCell:
-    """The server's end: flipped from any thread, at most once until ``reset``."""
+class _State:
+    """What a cell and its handle have in common. Neither refers to the other: there is a cell for
+    nearly every streamed response, and it is to go with it, not with the garbage."""
 
-    __slots__ = ("_event", "_handle", "_lock", "_reason")
+    __slots__ = ("_event", "_lock", "reason")
 
     def __init__(self) -> None:
-        self._reason = CancelReason.NONE
+        self.reason = CancelReason.NONE
         self._lock = threading.Lock()
         self._event: threading.Event | None = None
-        self._handle = Cancel(self)
 
     def flip(self, reason: int) -> None:
-        """Cancel for *reason*; the first reason stays. Safe from any thread."""
         with self._lock:
-            if self._reason is CancelReason.NONE:
-                self._reason = CancelReason(reason)
+            if self.reason is CancelReason.NONE:
+                self.reason = CancelReason(reason)
                 if self._event is not None:
                     self._event.set()
 
     def reset(self) -> None:
-        """Make the cell fresh for the next request. Not while a handler still looks at it."""
-        if self._reason is not CancelReason.NONE or self._event is not None:
+        if self.reason is not CancelReason.NONE or self._event is not None:
             with self._lock:
-                self._reason = CancelReason.NONE
+                self.reason = CancelReason.NONE
                 self._event = None
 
-    def handle(self) -> Cancel:
-        """The handler's end; every call gives the same one."""
-        return self._handle
-
-    def _wait(self, timeout: float | None) -> bool:
+    def wait(self, timeout: float | None) -> bool:
         with self._lock:
-            if self._reason is not CancelReason.NONE:
+            if self.reason is not CancelReason.NONE:
                 return True
             if self._event is None:
                 self._event = threading.Event()
@@ -81,13 +75,35 @@ class CancelCell:
         return event.wait(timeout)
 
 
+class CancelCell:
+    """The server's end: flipped from any thread, at most once until ``reset``."""
+
+    __slots__ = ("_handle", "_state")
+
+    def __init__(self) -> None:
+        self._state = _State()
+        self._handle = Cancel(self._state)
+
+    def flip(self, reason: int) -> None:
+        """Cancel for *reason*; the first reason stays. Safe from any thread."""
+        self._state.flip(reason)
+
+    def reset(self) -> None:
+        """Make the cell fresh for the next request. Not while a handler still looks at it."""
+        self._state.reset()
+
+    def handle(self) -> Cancel:
+        """The handler's end; every call gives the same one."""
+        return self._handle
+
+
 class Cancel:
     """The handler's end of a ``CancelCell``. Safe from any thread."""
 
-    __slots__ = ("_cell",)
+    __slots__ = ("_state",)
 
-    def __init__(self, cell: CancelCell | None = None) -> None:
-        self._cell = cell
+    def __init__(self, state: _State | None = None) -> None:
+        self._state = state
 
     @staticmethod
     def never() -> Cancel:
@@ -96,11 +112,11 @@ class Cancel:
 
     def cancelled(self) -> bool:
         """Whether the answer is no longer wanted."""
-        return self._cell is not None and self._cell._reason is not CancelReason.NONE
+        return self._state is not None and self._state.reason is not CancelReason.NONE
 
     def reason(self) -> int:
         """Why: a ``CancelReason``."""
-        return CancelReason.NONE if self._cell is None else self._cell._reason
+        return CancelReason.NONE if self._state is None else self._state.reason
 
     def raise_if_cancelled(self) -> None:
         """Raise ``Cancelled`` once the answer is no longer wanted."""
@@ -113,8 +129,8 @@ class Cancel:
         ``None`` waits for ever, but for ``Cancel.never()``, where it returns false at once:
         nothing could end that wait.
         """
-        if self._cell is not None:
-            return self._cell._wait(timeout)
+        if self._state is not None:
+            return self._state.wait(timeout)
         if timeout is not None and timeout > 0:
             threading.Event().wait(timeout)
         return False

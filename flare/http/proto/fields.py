@@ -28,7 +28,8 @@ _LINE = re.compile(rb"(" + _TOKEN + rb"++):([^\x00-\x08\x0a-\x1f\x7f]*+)").fullm
 _LINE_OWS = re.compile(rb"(" + _TOKEN + rb"++)[ \t]*+:([^\x00-\x08\x0a-\x1f\x7f]*+)").fullmatch
 # The last two are URLs, and a query may hold anything.
 _SECRET = re.compile(
-    r"auth|cookie|token|secret|key|session|passw|csrf|xsrf|signature|credential|referer|location"
+    r"auth|cookie|token|secret|key|session|passw|passphrase|pwd|csrf|xsrf|signature|credential"
+    r"|jwt|bearer|assertion|oidc|otp|referer|location"
 )
 # A CR that ends the data may yet be followed by its LF.
 find_bare_line_end = re.compile(rb"(?<!\r)\n|\r(?![\n]|\Z)").search
@@ -63,8 +64,8 @@ class FieldBlock:
 
     The facts: ``hosts``, ``content_lengths``, ``content_types`` and ``transfer_encodings`` are
     all values of those fields, ``connection`` the lower-case options of ``Connection``,
-    ``expect`` and ``upgrade`` lower-case values or ``""``. ``ordinary`` is a head of an HTTP/1.1
-    request for a path, with just these fields, that was found to be good.
+    ``expect`` and ``upgrade`` lower-case values or ``""``. ``ordinary`` is the head, but for its
+    fields, of an HTTP/1.1 request for a path that was found to be good with these.
     """
 
     __slots__ = (

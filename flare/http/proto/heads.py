@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from flare.http.proto.errors import HttpParseError, excerpt
-from flare.http.proto.fields import FieldBlock, find_bare_line_end, parse_field_block
+from flare.http.proto.fields import (
+    EMPTY_BLOCK,
+    FieldBlock,
+    find_bare_line_end,
+    parse_field_block,
+)
 from flare.http.proto.framing import LENGTH, NO_BODY, UNTIL_CLOSE, Framing, body_framing
 from flare.http.proto.h1_leniency import STRICT, H1LeniencyConfig
 
@@ -117,14 +122,15 @@ class RequestHead:
             self.keep_alive = False
         self.expect_continue = bool(fields.expect and minor and framing.kind != NO_BODY)
 
-    def with_line(self, method: str, target: str) -> RequestHead:
-        """The same head but for *method*, which is not CONNECT, and *target*."""
+    def with_line(self, method: str, target: str, fields: FieldBlock) -> RequestHead:
+        """The same head but for *method*, which is not CONNECT, *target*, and the *fields*, which
+        decide the same."""
         other = RequestHead.__new__(RequestHead)
         other.method = method
         other.target = target
         other.minor = self.minor
         other.version = self.version
-        other.fields = self.fields
+        other.fields = fields
         other.framing = self.framing
         other.keep_alive = self.keep_alive
         other.expect_continue = self.expect_continue
@@ -226,7 +232,7 @@ def parse_request_head(head: bytes, limits: Limits, max_fields: int = MAX_FIELDS
     fields = parse_field_block(section, max_fields=max_fields, leniency=leniency)
     ordinary = minor == 1 and target[0] == "/" and method != "CONNECT"
     if ordinary and strict and fields.ordinary is not None:
-        return _remember(head, fields.ordinary.with_line(method, target))
+        return _remember(head, fields.ordinary.with_line(method, target, fields))
     if target[0] != "/" or method == "CONNECT":
         target, fields = _unusual_target(method, target, minor, fields)
     _check_host(fields, minor)
@@ -241,7 +247,8 @@ def parse_request_head(head: bytes, limits: Limits, max_fields: int = MAX_FIELDS
     if not strict:
         return parsed
     if ordinary and not fields.secret:  # only those are seen again
-        fields.ordinary = parsed
+        # Without them, for a block that refers to itself goes only with the garbage.
+        fields.ordinary = parsed.with_line(method, target, EMPTY_BLOCK)
     return _remember(head, parsed)
 
 

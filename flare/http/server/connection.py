@@ -518,6 +518,8 @@ class Connection(SocketConnection):
         stream, self._stream = self._stream, None
         task, self._task = self._task, None
         intake, self._intake = self._intake, None
+        if hasattr(self.wire, "connection"):  # an opening one, and all that TLS holds
+            self.wire.connection = None
         if intake is not None:
             intake.abort()
         if task is not None:

@@ -147,7 +147,8 @@ def parse_or_error(section):
 @pytest.mark.parametrize(
     "name",
     ["Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "X-Auth-Token",
-     "X-CSRF-Token", "X-Amz-Signature", "X-Client-Secret", "X-Session-Id", "Referer", "Location"],
+     "X-CSRF-Token", "X-Amz-Signature", "X-Client-Secret", "X-Session-Id", "Referer", "Location",
+     "X-Goog-IAP-JWT-Assertion", "X-Amzn-Oidc-Data", "X-GitHub-OTP", "X-Pwd"],
 )  # fmt: skip
 def test_a_secret_is_never_remembered(name):
     clear_memos()

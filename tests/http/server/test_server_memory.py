@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import time
+from collections import Counter
+from typing import Any
 
 import pytest
-from serving import Connect, Peer, Serve
+from dispatching import until
+from serving import Address, Connect, Peer, Serve, Start
+from tls_serving import Pki, secure, tls_server
 
-from flare.http import Request, Response, ok
+from flare.http import HttpServer, Request, Response, ok
+from flare.http.server import ServerConfig, stream_response
+from flare.net import SocketAddr
 
 # A server in a process of its own, which says at the end the most memory it had.
 STREAMING = """
@@ -92,3 +99,82 @@ def test_a_megabyte_head_is_refused_at_its_limit(serve: Serve, connect: Connect)
     peer.send(b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: " + b"y" * 20_000)
     assert peer.read().status == 431
     assert peer.rest() == b""
+
+
+class Asked:
+    """Connects anew for each time that it is called."""
+
+    def __init__(self, *, reads: bool = True, head: bytes = b"", context: Any = None) -> None:
+        self.reads = reads
+        self.head = head
+        self.context = context
+
+    def __call__(self, address: Address, number: int) -> None:
+        peer = Peer(address)
+        try:
+            if self.context is not None:
+                secure(peer, self.context)
+            if self.head:
+                peer.send(self.head % number)
+            if self.reads:
+                peer.rest()
+        finally:
+            peer.close()
+
+
+GET = b"GET /%d HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("scene", "ask"),
+    [
+        ("plain", Asked(head=GET + b"\r\n")),
+        ("plain", Asked(head=GET + b"Long: " + b"x" * 1200 + b"\r\n\r\n")),
+        ("plain", Asked(head=GET.replace(b"GET /", b"GET /raise/") + b"\r\n")),
+        ("plain", Asked(head=GET.replace(b"GET /", b"GET /stream/") + b"\r\n")),
+        ("plain", Asked(head=b"%d\r\n\r\n")),
+        ("plain", Asked(reads=False)),
+        ("proxy", Asked(head=b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + GET + b"\r\n")),
+        ("proxy", Asked(head=b"NONE %d\r\n")),
+        ("proxy", Asked(reads=False)),
+        ("tls", Asked(head=GET + b"\r\n")),
+        ("tls", Asked(head=b"no TLS %d\r\n")),
+        ("tls", Asked(reads=False)),
+    ],
+)
+def test_nothing_is_left_to_the_garbage_collector(
+    start: Start, pki: Pki, scene: str, ask: Asked
+) -> None:
+    def handler(request: Request) -> Any:
+        if request.url.startswith("/raise"):
+            raise ValueError
+        return stream_response([b"a"]) if request.url.startswith("/stream") else ok("x")
+
+    config = ServerConfig()
+    if scene == "proxy":
+        config = ServerConfig(trusted_proxies=["127.0.0.1"], proxy_protocol=True)
+    elif scene == "tls" and ask.head.startswith(b"GET"):
+        ask = Asked(head=ask.head, context=pki.context())
+    server = (
+        tls_server(pki, config)
+        if scene == "tls"
+        else HttpServer.bind(SocketAddr.localhost(0), config)
+    )
+    running = start(handler, server=server)
+    ask(running.address, 0)
+    asked = 20
+    until(lambda: not server.stats().connections)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(asked):
+            ask(running.address, number)
+        until(lambda: server.stats().accepted == asked + 1 and not server.stats().connections)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = Counter(type(each).__name__ for each in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not {name: count for name, count in left.items() if count >= asked}
