@@ -17,7 +17,9 @@ from tls_serving import ConnectTls, Pki, StartTls, der_of, secure, tls, tls_serv
 
 from flare.errors import ValidationError
 from flare.http import Request, Response, StreamingResponse, ok, precompute_response
+from flare.http.client import HttpClient
 from flare.http.server import HttpServer, ServerConfig
+from flare.http.server.kinds import Static
 from flare.net import SocketAddr
 from flare.tls import TLS_PROTOCOL_TLS13, TlsAcceptor, TlsServerConfig, TlsServerError
 
@@ -173,8 +175,6 @@ def test_expect_100_continue(start_tls: StartTls, connect_tls: ConnectTls) -> No
 
 
 def test_serve_static(connect_tls: ConnectTls, start_tls: StartTls) -> None:
-    from flare.http.server.kinds import Static
-
     answer = precompute_response(status=200, content_type="text/plain", body="static")
     peer = connect_tls(start_tls(Static(answer)).address)
     for _ in range(3):
@@ -471,3 +471,53 @@ def test_peers_that_speak_tls_to_a_plain_port_are_refused(
         assert peer.read().status == 400
     finally:
         peer.close()
+
+
+# -- HTTP/2 -----------------------------------------------------------------------------------
+
+
+def test_http_2_is_spoken_with_clients_that_agree_on_it(start_tls: StartTls, pki: Pki) -> None:
+    running = start_tls(lambda request: ok(f"{request.version} {about(request).text()}"))
+    assert running.server.advertised_alpn_protocols() == ["h2", "http/1.1"]
+    with HttpClient(f"https://localhost:{running.address[1]}", verify=pki.bundle) as client:
+        for _ in range(3):
+            assert client.get("/").text() == "HTTP/2 https|TLSv1.3|localhost|h2|"
+
+
+def test_big_bodies_over_http_2(start_tls: StartTls, pki: Pki) -> None:
+    body = bytes(range(256)) * (BIG // 256)
+    running = start_tls(sizes)
+    with HttpClient(f"https://localhost:{running.address[1]}", verify=pki.bundle) as client:
+        answer = client.post(f"/{BIG}", body)
+    assert answer.body == hashlib.sha256(body).hexdigest().encode() + bytes(BIG)
+
+
+def test_a_static_answer_over_http_2(start_tls: StartTls, pki: Pki) -> None:
+    answer = precompute_response(status=200, content_type="text/plain", body="static")
+    running = start_tls(Static(answer))
+    with HttpClient(f"https://localhost:{running.address[1]}", verify=pki.bundle) as client:
+        assert client.get("/").text() == "static"
+
+
+def test_http_2_may_be_switched_off(start_tls: StartTls, pki: Pki) -> None:
+    running = start_tls(lambda request: ok(request.version), ServerConfig(http2=False))
+    assert running.server.advertised_alpn_protocols() == ["http/1.1"]
+    with HttpClient(f"https://localhost:{running.address[1]}", verify=pki.bundle) as client:
+        assert client.get("/").text() == "HTTP/1.1"
+
+
+def test_an_upgrade_to_http_2_is_for_plain_connections(
+    start_tls: StartTls, connect_tls: ConnectTls
+) -> None:
+    peer = connect_tls(start_tls(lambda request: ok(request.version)).address)
+    peer.get("/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+    reply = peer.read()
+    assert (reply.status, reply.body) == (200, b"HTTP/1.1")
+
+
+def test_the_preface_of_http_2_without_agreement_is_refused(
+    start_tls: StartTls, connect_tls: ConnectTls
+) -> None:
+    peer = connect_tls(start_tls(about).address)
+    peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+    assert peer.read().status in (400, 505)
