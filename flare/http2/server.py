@@ -16,7 +16,7 @@ from flare.http.proto.headers import HeaderMap
 from flare.http.proto.hpack_fields import HpackHeader
 from flare.http2.config import Http2Config
 from flare.http2.errors import Http2Error, Http2ErrorCode
-from flare.http2.messages import CONNECTION_FIELDS, FieldSource, outgoing_fields
+from flare.http2.messages import CONNECTION_FIELDS, FieldSource, RequestHead, outgoing_fields
 from flare.http2.outbox import Fields
 from flare.http2.state import Connection
 from flare.http2.stream import Stream
@@ -206,6 +206,24 @@ class Http2Connection:
             if sid in ids:
                 ids.remove(sid)
         return self._request(stream, b"")
+
+    def head_of(self, sid: int) -> RequestHead:
+        """The head of a request that nobody has taken yet."""
+        head = self._stream(sid).request
+        if head is None:
+            raise Http2Error(Http2ErrorCode.INTERNAL_ERROR, sid, "no request to take")
+        return head
+
+    def hold_request(self, sid: int) -> None:
+        """As ``open_request``, for who makes a request of ``head_of`` himself."""
+        stream = self._stream(sid)
+        self._conn.hold(stream)
+        stream.taken = True
+
+    def received_on(self, sid: int) -> int:
+        """How many bytes of a body are here that nobody has taken."""
+        stream = self._conn.streams.get(sid)
+        return 0 if stream is None else len(stream.data)
 
     def _request(self, stream: Stream, body: bytes) -> Any:
         head = stream.request

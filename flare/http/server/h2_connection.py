@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from flare.http._respond import has_no_content, response_problem, wants_close
 from flare.http.cancel import CancelReason
 from flare.http.request import Request
+from flare.http.request_stream import BodyQueue, StreamedRequest
 from flare.http.response import Response
 from flare.http.server.dispatch import PENDING, REFUSED
 from flare.http.server.failures import busy_response, error_response, late_response
 from flare.http.server.h1 import _close_logged, _close_unsent, _length
+from flare.http.server.h2_intake import H2Intake
 from flare.http.server.h2_lane import Heads
 from flare.http.server.h2_stream import (
     Fields,
@@ -74,8 +76,10 @@ class H2Connection(SocketConnection):
         "_codec",
         "_idle_at",
         "_incoming",
+        "_intakes",
         "_interest",
         "_max_queued",
+        "_opened",
         "_out",
         "_ready",
         "_round",
@@ -103,6 +107,8 @@ class H2Connection(SocketConnection):
         self._out: list[bytes | memoryview] = []
         self._ready: deque[int] = deque()  # whole requests that wait for their turn
         self._incoming: dict[int, int] = {}  # requests whose body is to come, and their deadline
+        self._opened: deque[int] = deque()  # requests whose head is here
+        self._intakes: dict[int, H2Intake] = {}  # bodies that are read while they come
         self._running: dict[int, H2Stream] = {}  # handlers on other threads
         self._bodies: dict[int, H2Body] = {}  # streamed bodies that are not at their end
         self._round: deque[int] = deque()  # those of them that have not had their turn
@@ -184,6 +190,8 @@ class H2Connection(SocketConnection):
                 self._feed(data)
         else:
             self._eof = True
+            for sid in list(self._intakes):
+                self._end_intake(sid)
             self._cancel_all(CancelReason.PEER_CLOSED)
 
     def _feed_rest(self) -> None:
@@ -218,6 +226,9 @@ class H2Connection(SocketConnection):
         if self.read:
             self._feed_rest()
         self._take_streams()
+        if self._intakes:
+            for intake in list(self._intakes.values()):
+                intake.feed()
         self._run_ready()
         for _ in range(_ROUNDS_A_TURN):
             if not self._flush():
@@ -236,11 +247,53 @@ class H2Connection(SocketConnection):
         codec = self._codec
         for sid in codec.take_reset_streams():
             self._cut_short(sid)
-        for sid in codec.take_opened_streams():
-            self._incoming[sid] = self._body_deadline()
+        opened = self._opened
+        opened.extend(codec.take_opened_streams())
+        while opened:
+            sid = opened.popleft()
+            if self._worker.stream_limit is None or not self._run_early(sid):
+                self._incoming[sid] = self._body_deadline()
         self._ready.extend(codec.take_completed_streams())
+        if self._incoming and self._worker.stream_limit is not None:
+            self._check_sizes()
         for sid in codec.take_extended_connect_streams():
             self._refuse(sid, 501)
+
+    def _run_early(self, sid: int) -> bool:
+        """Have the handler called for a request whose body is to come, if it is one that reads
+        it by itself; whether that is done, or the request refused."""
+        worker = self._worker
+        if not self._codec.stream_is_open(sid):
+            return True
+        head, config = self._codec.head_of(sid), worker.config
+        queue = BodyQueue()
+        request = StreamedRequest._streaming(
+            cast(Any, head), queue, self.peer, config.expose_error_messages
+        )
+        if self.tls_info is not None:
+            request.tls_info = self.tls_info
+        assert worker.stream_limit is not None
+        limit = worker.stream_limit(request)
+        if head.content_length > (config.max_body_size if limit is None else limit):
+            self._refuse(sid, 413)
+            return True
+        if limit is None:
+            return False
+        self._codec.hold_request(sid)
+        stream = H2Stream(sid, request)
+        intake = self._intakes[sid] = H2Intake(self, self._codec, stream, queue, limit)
+        intake.feed()
+        self._dispatch(stream)
+        return True
+
+    def _check_sizes(self) -> None:
+        """Where bodies may have any size for a handler that reads them, the others are bounded
+        here."""
+        limit = self._worker.config.max_body_size
+        for sid in list(self._incoming):
+            if self._codec.received_on(sid) > limit:
+                del self._incoming[sid]
+                self._refuse(sid, 413)
 
     def _body_deadline(self) -> int:
         config = self._worker.config
@@ -273,11 +326,26 @@ class H2Connection(SocketConnection):
 
     def _run(self, sid: int) -> None:
         """Have the handler called for a whole request."""
-        worker, codec = self._worker, self._codec
+        codec = self._codec
         self._incoming.pop(sid, None)
         if not codec.stream_is_open(sid):
             return  # it was reset meanwhile
-        stream = H2Stream(sid, codec.take_request(sid))
+        request = codec.take_request(sid)
+        if request.body and self._is_too_large(request):
+            self._refuse(sid, 413)
+            return
+        self._dispatch(H2Stream(sid, request))
+
+    def _is_too_large(self, request: Request) -> bool:
+        """Whether a whole body is larger than its handler may have it; see ``_check_sizes``."""
+        worker = self._worker
+        if worker.stream_limit is None:
+            return False  # the codec has seen to it
+        limit = worker.stream_limit(request)
+        return len(request.body) > (worker.config.max_body_size if limit is None else limit)
+
+    def _dispatch(self, stream: H2Stream) -> None:
+        worker = self._worker
         stream.connection = self
         self.count(1)
         if worker.access_log:
@@ -291,10 +359,9 @@ class H2Connection(SocketConnection):
     def await_task(self, task: Task) -> None:
         """*task* runs on another thread; everything else goes on."""
         if isinstance(task, H2Stream):
-            config, now = self._worker.config, self._worker.now_ms
-            budgets = [ms for ms in (config.handler_timeout_ms, config.request_timeout_ms) if ms]
-            if budgets:
-                task.deadline = now + min(budgets)
+            intake = self._intakes.get(task.sid)
+            if intake is None or not intake.open:
+                self.time_handler(task)
             self._running[task.sid] = task
             if not self._codec.stream_is_open(task.sid):  # it came by the lane
                 self._admit(task)
@@ -302,6 +369,12 @@ class H2Connection(SocketConnection):
             assert isinstance(task, H2Body)
             task.away = True
         self._want_turn()
+
+    def time_handler(self, stream: H2Stream) -> None:
+        """The time of the handler of *stream* begins."""
+        config = self._worker.config
+        budgets = [ms for ms in (config.handler_timeout_ms, config.request_timeout_ms) if ms]
+        stream.deadline = self._worker.now_ms + min(budgets) if budgets else NEVER_MS
 
     def _admit(self, stream: H2Stream) -> None:
         self.machine.admit_known(stream.sid, stream.head)
@@ -344,12 +417,14 @@ class H2Connection(SocketConnection):
         stream.cancel(CancelReason.TIMEOUT)
         stream.abandoned = True
         del self._running[stream.sid]
+        self._end_intake(stream.sid, 408)
         log_late_handler(stream.request, self._worker.config.handler_timeout_ms)
         self._answer(stream, late_response())
         self._codec.retain(stream.sid)
 
     def _cut_short(self, sid: int) -> None:
         """The stream of a request that was taken is reset."""
+        self._end_intake(sid)
         stream = self._running.pop(sid, None)
         if stream is not None:
             stream.abandoned = True
@@ -361,6 +436,7 @@ class H2Connection(SocketConnection):
 
     def _let_go(self, body: H2Body, reason: int) -> bool:
         """Nobody wants the rest of *body*; whether another thread still makes a piece of it."""
+        self._end_intake(body.stream.sid)
         self._log(body.stream, body.sent)
         if body.away:
             body.abandoned = True
@@ -388,9 +464,17 @@ class H2Connection(SocketConnection):
         if problem is not None:
             _close_unsent(result, request)
             self._answer_whole(stream, error_response(request, problem))
+        if self._intakes and stream.sid not in self._bodies:
+            self._end_intake(stream.sid)
         config = self._worker.config
         if not config.keep_alive or 0 < config.max_keepalive_requests <= self._served:
             self._codec.shutdown()
+
+    def _end_intake(self, sid: int, status: int = 400) -> None:
+        """The body of a request is not wanted any more."""
+        intake = self._intakes.pop(sid, None)
+        if intake is not None:
+            intake.abort(status)
 
     def _answer_whole(self, stream: H2Stream, response: Response) -> None:
         body = response.body
@@ -471,6 +555,7 @@ class H2Connection(SocketConnection):
         sid = body.stream.sid
         if piece is ABORTED:
             del self._bodies[sid]
+            self._end_intake(sid)
             self._codec.reset_stream(sid, Http2ErrorCode.INTERNAL_ERROR)
             self._log(body.stream, body.sent)
         elif piece is None:
@@ -490,6 +575,7 @@ class H2Connection(SocketConnection):
     def _end_body(self, body: H2Body) -> None:
         sid = body.stream.sid
         del self._bodies[sid]
+        self._end_intake(sid)
         self._codec.end_stream_response(sid, trailer_fields(body.trailers))
         self._log(body.stream, body.sent)
 
@@ -559,6 +645,8 @@ class H2Connection(SocketConnection):
             at = min(at, due)
         if self._running:
             at = min(at, *[stream.deadline for stream in self._running.values()])
+        if self._intakes:
+            at = min([at, *[intake.deadline for intake in self._intakes.values()]])
         if self._incoming:
             if len(self._incoming) > self._codec.active_streams:
                 self._forget_incoming()
@@ -583,6 +671,8 @@ class H2Connection(SocketConnection):
             self._codec.tick(now)
         except Http2Error as error:
             self._give_up(error)
+        for intake in [i for i in self._intakes.values() if i.deadline <= now]:
+            intake.expire()
         for stream in [s for s in self._running.values() if s.deadline <= now]:
             self._give_up_on(stream)
         for sid in [sid for sid, due in self._incoming.items() if due <= now]:
@@ -619,6 +709,8 @@ class H2Connection(SocketConnection):
     def _abandon_all(self, reason: int) -> None:
         self._ready.clear()
         self._incoming.clear()
+        for sid in list(self._intakes):
+            self._end_intake(sid)
         for stream in self._running.values():
             stream.abandoned = True
             stream.cancel(reason or CancelReason.SHUTDOWN)

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flare.errors import map_oserror
@@ -29,6 +30,7 @@ from flare.http.server.dispatch import Dispatch
 from flare.http.server.h1 import H1Wire
 from flare.http.server.h1_shared import H1Shared
 from flare.http.server.h2_connection import H2Connection
+from flare.http.server.h2_intake import H2Intake
 from flare.http.server.h2_lane import make_h2_lane
 from flare.http.server.h2_stream import H2Stream
 from flare.http.server.intake import Intake
@@ -120,8 +122,12 @@ class Worker:
             self.dispatch.plan,
             stream_limit=self.dispatch.stream_limit if may_stream_body(handler) else None,
         )
+        self.stream_limit = self.h1.stream_limit
         self.h2_config = config.http2_config()
-        self.asked: deque[Intake] = deque()
+        if self.stream_limit is not None:
+            # The limit is the route's; it is looked at where the route is.
+            self.h2_config = replace(self.h2_config, max_body_size=None)
+        self.asked: deque[Intake | H2Intake] = deque()
         """Those whose readers want more, or a first byte; appended to from any thread."""
         self._date_due_ms = 0
         self._connections: dict[int, SocketConnection] = {}

@@ -1,0 +1,193 @@
+"""Handlers that read the body of their request while it arrives, over HTTP/2."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from dispatching import is_quiet, until, worker_of
+from h2_peer import DATA, END_STREAM, HEADERS, H2Peer, build_frame
+from serving import PATIENCE, Serve, Start
+
+from flare.http import Request, Response, Router, ok
+from flare.http.request_stream import RequestBodyTruncated
+from flare.http.server import ServerConfig, stream_response
+
+SpeakH2 = Callable[..., H2Peer]
+
+
+def routes(handler: Callable[[Request], Any], **options: Any) -> Router:
+    router = Router()
+    router.post("/up", handler, stream_body=True, **options)
+    router.post("/whole", lambda request: ok(str(len(request.body))))
+    router.get("/", lambda request: ok("fine"))
+    return router
+
+
+def test_the_handler_reads_while_the_body_arrives(serve: Serve, speak_h2: SpeakH2) -> None:
+    read: list[bytes] = []
+    begun = threading.Event()
+
+    def handler(request: Request) -> Response:
+        begun.set()
+        while piece := request.stream.read1():
+            read.append(piece)
+        return ok(f"{len(b''.join(read))} {list(request.trailers.items())}")
+
+    peer = speak_h2(serve(routes(handler)))
+    sid = peer.ask("/up", "POST", end=False)
+    assert begun.wait(PATIENCE)
+    for number in range(3):
+        peer.body(sid, b"part%d" % number, end=False)
+        until(lambda number=number: b"".join(read).endswith(b"part%d" % number))
+        assert peer.fetch("/").body == b"fine"
+    peer.send(build_frame(HEADERS, 5, sid, peer.encoder.encode([("x-sum", "1")])))
+    assert peer.read(sid).body == b"15 [('x-sum', '1')]"
+
+
+def test_a_slow_reader_holds_the_peer_back(serve: Serve, speak_h2: SpeakH2) -> None:
+    """No more than the window and the queue: 65,535 bytes and 64 KiB."""
+    go_on = threading.Event()
+
+    def handler(request: Request) -> Response:
+        request.stream.read(1)
+        assert go_on.wait(PATIENCE)
+        return ok(str(1 + len(request.stream.read())))
+
+    peer = speak_h2(serve(routes(handler)))
+    total = 1 << 20
+    sid = peer.ask("/up", "POST", end=False, fields=[("content-length", str(total))])
+    room, conn_room, sent = 65_535, 65_535, 0
+
+    def push() -> None:
+        nonlocal room, conn_room, sent
+        while sent < total and min(room, conn_room):
+            size = min(16_384, room, conn_room, total - sent)
+            peer.send(build_frame(DATA, int(sent + size == total), sid, bytes(size)))
+            room, conn_room, sent = room - size, conn_room - size, sent + size
+
+    def take() -> None:
+        nonlocal room, conn_room
+        frame = peer.take()
+        if frame.kind == 8:
+            size = int.from_bytes(frame.payload, "big")
+            room, conn_room = room + size * (frame.sid > 0), conn_room + size * (frame.sid == 0)
+
+    while True:  # until nothing moves any more
+        push()
+        before = sent
+        peer.ping(b"%08d" % sent)
+        while b"%08d" % sent not in peer.pongs:
+            take()
+        push()
+        if sent == before:
+            break
+    assert sent <= 3 * 65_536
+    assert peer.fetch("/").body == b"fine" if room < 0 else True
+    go_on.set()
+    while not peer.streams[sid].ended:
+        push()
+        take()
+    assert peer.streams[sid].body == str(total).encode()
+
+
+def test_an_echo_streams_both_ways(serve: Serve, speak_h2: SpeakH2) -> None:
+    def handler(request: Request) -> Any:
+        def pieces() -> Iterator[bytes]:
+            while piece := request.stream.read1():
+                yield piece
+
+        return stream_response(pieces())
+
+    peer = speak_h2(serve(routes(handler)))
+    sid = peer.ask("/up", "POST", end=False)
+    for number in range(5):
+        peer.body(sid, b"%d" % number, end=False)
+        while not peer.streams[sid].body.endswith(b"%d" % number):
+            peer.take()
+    peer.send(build_frame(DATA, END_STREAM, sid))
+    assert peer.read(sid).body == b"01234"
+
+
+def test_an_answer_before_the_end_resets_the_rest(serve: Serve, speak_h2: SpeakH2) -> None:
+    peer = speak_h2(serve(routes(lambda request: ok("enough"))))
+    sid = peer.ask("/up", "POST", end=False)
+    peer.body(sid, b"some", end=False)
+    assert peer.read(sid).body == b"enough"
+    while peer.streams[sid].reset is None:
+        peer.take()
+    assert peer.streams[sid].reset == 0
+    assert peer.fetch("/").body == b"fine"
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_the_limit_is_the_routes(serve: Serve, speak_h2: SpeakH2, announced: bool) -> None:
+    router = routes(lambda request: ok(str(len(request.stream.read()))), max_body_size=2000)
+    peer = speak_h2(serve(router, ServerConfig(max_body_size=1000)))
+    for target, limit in (("/up", 2000), ("/whole", 1000)):
+        for size in (limit, limit + 1):
+            fields = [("content-length", str(size))] if announced else []
+            sid = peer.ask(target, "POST", end=False, fields=fields)
+            peer.body(sid, bytes(size))
+            answer = peer.read(sid)
+            expected = (200, str(size).encode()) if size == limit else (413, answer.body)
+            assert (answer.status, answer.body) == expected
+
+
+def test_a_body_that_stalls_is_408(serve: Serve, speak_h2: SpeakH2) -> None:
+    router = routes(lambda request: ok(str(len(request.stream.read()))))
+    peer = speak_h2(serve(router, ServerConfig(read_body_timeout_ms=100)))
+    sid = peer.ask("/up", "POST", end=False)
+    peer.body(sid, b"some", end=False)
+    assert peer.read(sid).status == 408
+    assert peer.fetch("/").body == b"fine"
+
+
+@pytest.mark.parametrize("how", ["reset", "close", "finish"])
+def test_a_peer_that_leaves_ends_the_read(start: Start, speak_h2: SpeakH2, how: str) -> None:
+    raised: list[BaseException] = []
+
+    def handler(request: Request) -> Response:
+        try:
+            request.stream.read()
+        except RequestBodyTruncated as error:
+            raised.append(error)
+        return ok()
+
+    running = start(routes(handler))
+    peer = speak_h2(running.address)
+    sid = peer.ask("/up", "POST", end=False)
+    peer.body(sid, b"some", end=False)
+    if how == "reset":
+        peer.await_pong()
+        peer.rst(sid)
+    elif how == "close":
+        peer.close()
+    else:
+        peer.finish_sending()
+    until(lambda: raised)
+    until(lambda: is_quiet(worker_of(running)))
+
+
+def test_too_late_a_handler_is_answered_for(start: Start, speak_h2: SpeakH2) -> None:
+    release = threading.Event()
+
+    def handler(request: Request) -> Response:
+        request.stream.read()
+        assert release.wait(PATIENCE)
+        return ok()
+
+    running = start(routes(handler), ServerConfig(handler_timeout_ms=100))
+    peer = speak_h2(running.address)
+    sid = peer.ask("/up", "POST", end=False)
+    peer.body(sid, b"all")
+    assert peer.read(sid).status == 503
+    release.set()
+    until(lambda: is_quiet(worker_of(running)))
+
+
+def test_a_request_without_a_body(serve: Serve, speak_h2: SpeakH2) -> None:
+    peer = speak_h2(serve(routes(lambda request: ok(str(request.stream.read())))))
+    assert peer.fetch("/up", "POST").body == b"b''"
