@@ -35,6 +35,8 @@ __all__ = [
 STREAM_BUFFER_BYTES: Final = 64 * 1024
 """Past this much that nobody has read yet, no more of a body is received."""
 
+_JOINED_BYTES = 1024
+
 
 class RequestBodyError(HttpStatusError, OSError):
     """The body cannot be read to its end. Left alone by the handler, it is answered with its
@@ -118,7 +120,12 @@ class BodyQueue:
         with self._changed:
             self.received += len(data)
             if not self._closed:
-                self._chunks.append(data)
+                chunks = self._chunks
+                # A body that comes byte by byte must not be held as so many objects.
+                if chunks and len(chunks[-1]) + len(data) <= _JOINED_BYTES:
+                    chunks[-1] += data
+                else:
+                    chunks.append(data)
                 self._size += len(data)
                 self._changed.notify()
 

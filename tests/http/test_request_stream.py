@@ -7,7 +7,9 @@ import io
 import pickle
 import shutil
 import threading
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -26,8 +28,17 @@ PATIENCE = 10.0
 TEXT = b"first\nsecond\n\nlast without end"
 
 
+class Apart(deque[bytes]):
+    """A deque that never seems to have anything to join to."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return bytes(1 << 20)
+
+
 def in_pieces(data: bytes, size: int) -> RequestStream:
+    """A stream of pieces that stay apart."""
     queue = BodyQueue()
+    queue._chunks = Apart()
     for start in range(0, len(data), size):
         queue.put(data[start : start + size])
     queue.end()
@@ -64,13 +75,13 @@ def test_it_reads_as_any_binary_file(size: int, read: Callable[[object], object]
 
 
 def test_read1_and_readinto1_give_what_is_there() -> None:
-    stream = in_pieces(b"abcdefg", 3)
+    stream = in_pieces(b"abc" * 1000, 1500)
     buffer = bytearray(8)
-    assert stream.read1() == b"abc"
-    assert stream.read1(2) == b"de"
-    assert stream.readinto1(buffer) == 1
-    assert buffer[:1] == b"f"
-    assert stream.read1() == b"g"
+    assert len(stream.read1()) == 1500
+    assert stream.read1(2) == b"ab"
+    assert stream.readinto1(buffer) == 8
+    assert buffer == b"cabcabca"
+    assert len(stream.read1()) == 1490
     assert stream.read1() == b""
 
 
@@ -98,21 +109,21 @@ def test_a_read_waits_for_all_it_was_asked_for() -> None:
 
 
 def test_the_producer_is_told_once_when_there_is_room() -> None:
-    queue = BodyQueue(8)
+    queue = BodyQueue(8000)
     told: list[int] = []
     assert not queue.connect(lambda: told.append(queue.taken))
     for _ in range(4):
         assert not queue.full
-        queue.put(b"ab")
+        queue.put(b"ab" * 1000)
     assert queue.full
     assert queue.notify_when_half_empty()
     while not told:
         queue.take()
-    assert told == [4]
+    assert told == [4000]
     assert not queue.full
     queue.take()
-    assert told == [4]
-    assert not queue.notify_at(6)
+    assert told == [4000]
+    assert not queue.notify_at(6000)
 
 
 def test_an_error_comes_behind_what_was_received_and_stays() -> None:
@@ -188,6 +199,15 @@ def test_a_million_bytes_cross_two_threads_in_order() -> None:
     assert RequestStream(queue).read() == data
     producer.join(PATIENCE)
     assert not producer.is_alive()
+
+
+def test_a_body_that_comes_byte_by_byte_is_not_held_as_so_many_objects() -> None:
+    queue = BodyQueue()
+    for _ in range(60_000):
+        queue.put(b"x")
+    assert len(queue._chunks) < 100
+    queue.end()
+    assert RequestStream(queue).read() == b"x" * 60_000
 
 
 def test_errors_are_status_errors_and_survive_pickling() -> None:

@@ -6,6 +6,7 @@ from flare.http.proto.decoder import EndOfMessage
 from flare.http.proto.errors import HttpParseError
 from flare.http.proto.headers import HeaderMap
 from flare.http.proto.heads import RequestHead
+from flare.http.request import Request
 from flare.http.request_stream import (
     BodyQueue,
     RequestBodyError,
@@ -51,13 +52,13 @@ class StreamingWire(RefusingWire):
         wants it whole. Raises ``HttpParseError`` for a body that says it is too large."""
         shared, config = self._shared, self._shared.config
         assert shared.stream_limit is not None
-        queue = BodyQueue()
-        request = StreamedRequest._streaming(head, queue, self._peer, config.expose_error_messages)
-        limit = shared.stream_limit(request)
+        expose_errors = config.expose_error_messages
+        limit = shared.stream_limit(Request._from_head(head, b"", self._peer, expose_errors))
         self._decoder.limit_body(head, config.max_body_size if limit is None else limit)
         if limit is None:
             return None
-        self._incoming = queue
+        queue = self._incoming = BodyQueue()
+        request = StreamedRequest._streaming(head, queue, self._peer, expose_errors)
         # A peer that has begun to send the body does not wait for leave (RFC 9110 section 10.1.1).
         self._continue_due = head.expect_continue and not self._decoder.buffered
         self.feed_body()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -653,3 +655,73 @@ def test_bodies_of_every_size_stay_in_step(serve: Serve, connect: Connect) -> No
             # A chunked rest that was not there yet: nobody knows how much of it would come.
             assert number % 2 == 0
             peer = connect(peer.sock.getpeername())
+
+
+def test_every_answer_is_of_its_own_upload_while_others_leave(
+    start: Start, connect: Connect
+) -> None:
+    """Threads that are switched all the time, uploads of every size, clients that go."""
+
+    def handler(request: Request) -> Any:
+        kind, size = request.headers.get("x-kind"), int(request.headers.get("x-size"))
+        if kind == "early":
+            return ok(request.stream.read(size // 2))
+        if kind == "echo":
+            return StreamingResponse(200, iter(request.stream.read1, b""))
+        return ok(request.stream.read())
+
+    config = ServerConfig(handler_threads=8)
+    running = start(streamed(handler), config)
+    errors: list[BaseException] = []
+
+    def client(seed: int) -> None:
+        chance = random.Random(seed)
+        try:
+            for _ in range(40):
+                one(chance, bytes([seed]))
+        except BaseException as error:
+            errors.append(error)
+
+    def one(chance: random.Random, byte: bytes) -> None:
+        size = chance.choice([0, 1, 1000, 70_000, 200_000])
+        kind = chance.choice(["whole", "early", "echo", "leave"])
+        body = byte * size
+        peer = Peer(running.address)
+        try:
+            lines = [f"X-Kind: {kind}", f"X-Size: {size}"]
+            if kind == "leave":
+                peer.send(head(f"Content-Length: {size + 9}", *lines) + body)
+                if chance.random() < 0.5:
+                    reset(peer)
+                return
+            for _ in range(2):
+                if chance.random() < 0.5:
+                    peer.post(body, *lines)
+                else:
+                    chunk = b"%x\r\n%s\r\n" % (size, body) if size else b""
+                    peer.send(head("Transfer-Encoding: chunked", *lines) + chunk + b"0\r\n\r\n")
+                reply = peer.read()
+                assert reply.body == (body[: size // 2] if kind == "early" else body)
+                if reply.get("connection") == "close":
+                    return
+        except (BrokenPipeError, ConnectionResetError):
+            assert kind == "early"  # its rest was too large to wait for
+        finally:
+            peer.close()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        clients = [threading.Thread(target=client, args=(seed,)) for seed in range(1, 6)]
+        for thread in clients:
+            thread.start()
+        for thread in clients:
+            thread.join(50)
+            assert not thread.is_alive()
+    finally:
+        sys.setswitchinterval(before)
+    assert not errors
+    worker = worker_of(running)
+    until(lambda: is_quiet(worker) and not worker._connections)
+    assert not worker.dispatch._streaming
+    assert not worker.dispatch._held
