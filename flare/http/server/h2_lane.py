@@ -66,7 +66,8 @@ class Heads:
         """The head of *response*, which has to go out now; ``None`` where it is not that simple,
         or holds a secret."""
         status, items = response.status, response.headers._items
-        if type(status) is not int or not 200 <= status <= 999 or status in (204, 205, 304):
+        # Errors are counted, on the longer road.
+        if type(status) is not int or not 200 <= status < 400 or status in (204, 205, 304):
             return None
         if self._encoder.owes_update or any(
             lower == "connection" or is_secret_name(lower) for lower, _, _ in items

@@ -106,6 +106,14 @@ def test_small_answers_go_by_the_lane(serve: Serve, speak_h2: SpeakH2, roads: li
     assert len(roads) <= 3
 
 
+def test_errors_are_counted_each_time(start: Start, speak_h2: SpeakH2) -> None:
+    running = start(lambda request: Response(404, body=b"?"))
+    peer = speak_h2(running.address)
+    for _ in range(5):
+        assert peer.fetch().status == 404
+    assert running.server.stats().errors == {404: 5}
+
+
 def test_a_changing_answer_is_not_remembered(serve: Serve, speak_h2: SpeakH2) -> None:
     count = 0
 
