@@ -144,7 +144,7 @@ class TlsAcceptor:
                 self._base, self._ahead = self._ahead[periods - 1], self._ahead[periods:]
                 self._born += periods * lifetime_s
             elif periods:
-                self._born = time.monotonic()
+                self._ahead, self._born = [], time.monotonic()
                 try:
                     self._base = self._new_base()
                 except TlsServerError as exc:
