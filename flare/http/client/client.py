@@ -112,6 +112,13 @@ class HttpClient:
     child starts without the parent's connections.
     """
 
+    # An attribute of a requests.Session that this has not, such as auth or verify, is an error to
+    # set: it would have no effect.
+    __slots__ = ("__weakref__", "_auth", "_closed", "_decode_limit", "_defaults",
+                 "_foreign_defaults", "_headers", "_headers_seen", "_keep_alive", "_limits",
+                 "_netrc", "_policy", "_pool", "_resolver", "_retry", "_sender", "_state", "_tls",
+                 "_user_agent")  # fmt: skip
+
     def __init__(
         self,
         base_url: str | AuthLike | TlsConfig = "",
@@ -275,11 +282,11 @@ class HttpClient:
         *body*: text is JSON already and sent as such, bytes go as they are without a
         ``Content-Type``, a dict, list, number or bool is encoded as JSON; a binary file, an
         iterator of bytes, a ``ChunkSource`` or a ``MultipartFormBuilder`` is streamed. Or one of
-        *json* (any value) and *data* (a mapping or pairs, form-encoded; text, bytes or a file are
-        sent as they are, without a type). *files* makes it ``multipart/form-data``, with the fields
-        of *data*: a mapping or pairs of names and either a ``Path``, an open binary file, bytes, or
-        a tuple of filename, one of these, and perhaps a type and more headers. *params* are
-        appended to the query.
+        *json* (any value) and *data* (a mapping or pairs, form-encoded; text, bytes, a file or an
+        iterator of bytes are sent as they are, without a type). *files* makes it
+        ``multipart/form-data``, with the fields of *data*: a mapping or pairs of names and either a
+        ``Path``, an open binary file, bytes, or a tuple of filename, one of these, and perhaps a
+        type and more headers. *params* are appended to the query.
 
         *auth* replaces the client's. *cookies* go along to this origin, before those kept; a
         ``Cookie`` field among *headers* in place of those. *timeout* is seconds, or a pair for

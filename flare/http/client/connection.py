@@ -12,6 +12,7 @@ reading (RFC 9112 section 9.5), and its answer is then taken instead of an error
 from __future__ import annotations
 
 import errno
+import os
 import select
 from collections.abc import Callable
 from time import monotonic
@@ -81,6 +82,7 @@ class H1Connection:
         "_forward",
         "_keep_alive",
         "_on_session",
+        "_pid",
         "_poller",
         "_recv_ms",
         "_send_ms",
@@ -109,6 +111,7 @@ class H1Connection:
         forward: bytes | None = None,
     ) -> None:
         self._stream = stream
+        self._pid = os.getpid()
         self._forward = forward
         self.tls = tls
         self._on_session = on_session
@@ -165,11 +168,19 @@ class H1Connection:
     def reusable(self) -> bool:
         """Whether the last exchange is over and left the connection fit for another."""
         return (
-            self._complete and self._keep_alive and not self.closed and not self._decoder.buffered
+            self._complete
+            and self._keep_alive
+            and not self.closed
+            and not self._decoder.buffered
+            # What came in records behind the last one read, no poll tells of.
+            and (self.tls is None or not self._stream.pending())  # type: ignore[attr-defined]
         )
 
     def close(self) -> None:
-        """Close the stream. Idempotent."""
+        """Close the stream. Idempotent. In a child forked during an exchange it is the parent's."""
+        if self._pid != os.getpid():
+            self.forget()
+            return
         try:
             if self._on_session is not None and not self.closed:
                 self._on_session()

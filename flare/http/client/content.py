@@ -211,7 +211,8 @@ def encode_content(
     *body*: ``None`` is none; text is JSON already, as UTF-8; bytes are sent as they are without a
     type; a dict, list, number or bool is encoded as JSON; anything else is streamed, a
     ``MultipartFormBuilder`` with its type. *json*: any value, ``None`` too. *data*: a mapping or
-    pairs, form-encoded; text, bytes or a file are sent as they are without a type. *files*: see
+    pairs, form-encoded; text, bytes, a file or an iterator of bytes are sent as they are without a
+    type. *files*: see
     ``encode_form``, as ``multipart/form-data`` together with *data*.
     """
     if files is not None:
@@ -228,7 +229,7 @@ def encode_content(
     if data is not None:
         if isinstance(data, (str, bytes, bytearray, memoryview)):
             return Content(data.encode() if isinstance(data, str) else bytes(data))
-        if hasattr(data, "read"):
+        if hasattr(data, "read") or isinstance(data, Iterator):
             return Content(source=data)
         return Content(encode_pairs(data).encode("ascii"), _FORM)
     if body is None:
@@ -257,12 +258,15 @@ def _to_json(value: Any) -> bytes:
 
 def encode_pairs(pairs: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> str:
     """Form-encoded *pairs*. A value that is a list or tuple stands for several, ``None`` for
-    none; numbers go by ``str``, ``True`` as ``true``."""
+    none; numbers go by ``str``, ``True`` as ``true``. Raises ``ValidationError`` for no pairs."""
     from urllib.parse import urlencode
 
     items = pairs.items() if isinstance(pairs, Mapping) else pairs
     flat: list[tuple[str, str | bytes]] = []
-    for name, value in items:
+    for pair in items:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ValidationError("pairs", f"must be names and values, got {type(pair).__name__}")
+        name, value = pair
         values = value if isinstance(value, (list, tuple)) else (value,)
         flat += [(name, _plain(each)) for each in values if each is not None]
     return urlencode(flat)

@@ -70,7 +70,11 @@ class Retries:
             attempt = self._call.copy()
             try:
                 reply = send(attempt)
-                wait = self.wait_after_answer(reply.head)
+                try:
+                    wait = self.wait_after_answer(reply.head)
+                except BaseException:  # a body that cannot be set back
+                    reply.abandon()
+                    raise
                 if wait is None:
                     return finish(reply)
                 failure: object = reply.head.status

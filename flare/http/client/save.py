@@ -181,7 +181,8 @@ class _Partial:
         self.restart()
         length = response.headers.get("content-length")
         self.total = int(length) if length.isdigit() else None
-        self.validator = _validator(response.headers)
+        # A range counts the bytes as they are sent, not as they were decoded.
+        self.validator = _validator(response.headers) if response._plain else ""
         if self.validator:
             info = {"url": self._url, "validator": self.validator, "total": self.total}
             with open(self._info, "w", encoding="ascii") as file:

@@ -91,8 +91,10 @@ class TargetResolver:
         """The target of *url*, with *params* appended to its query.
 
         Raises ``UrlParseError`` for what is no URL, is relative without a base, or begins with
-        ``//``.
+        ``//``; ``TypeError`` for what is no text.
         """
+        if not isinstance(url, str):
+            raise TypeError(f"url must be str, not {type(url).__name__}")
         if params is not None:
             url = _with_query(url, params if isinstance(params, str) else encode_pairs(params))
         target = self._memo.get(url)

@@ -177,3 +177,15 @@ def test_an_iterator_cannot_and_is_closed():
     assert not content.rewind()
     content.close()
     assert closed == [True]
+
+
+def test_the_data_argument_streams_an_iterator():
+    content = encode_content(None, data=(each for each in [b"a", b"b"]))
+    assert (content.length, content.content_type) == (None, "")
+    assert b"".join(bytes(each) for each in content.payload()) == b"ab"
+
+
+@pytest.mark.parametrize("pairs", [[b"a", b"b"], b"ab", ["ab"], [("a", "b", "c")]])
+def test_what_is_no_pairs(pairs):
+    with pytest.raises(ValidationError, match="names and values"):
+        encode_pairs(pairs)

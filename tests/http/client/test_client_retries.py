@@ -274,3 +274,15 @@ def test_a_policy_is_a_policy(bad):
 def test_bad_arguments_are_not_retried():
     with HttpClient(retry=THRICE) as client, pytest.raises(ValidationError):
         client.get("http://127.0.0.1:1/", timeout=-1)
+
+
+def test_a_body_that_cannot_be_set_back_costs_no_connection():
+    class Torn(io.BytesIO):
+        def seek(self, *where):
+            raise OSError("torn")
+
+    with ScriptedServer([answers(BUSY)]) as server:
+        with HttpClient(server.base, retry=THRICE) as client:
+            with pytest.raises(OSError, match="torn"):
+                client.put("/", Torn(b"body"))
+            assert "active=0" in repr(client)

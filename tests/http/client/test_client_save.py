@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -334,6 +335,27 @@ def test_coded_data_is_kept_as_it_came(path):
     with ScriptedServer([answers(coded)]) as server, HttpClient(server.base) as client:
         client.download("/file", path)
     assert path.read_bytes() == b"\x1f\x8bnot decoded"
+
+
+def test_decoded_data_is_not_gone_on_with(path):
+    """The server counts coded bytes: its range would begin somewhere else."""
+    coded = gzip.compress(DATA)
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(coded)}\r\n{TAG}\r\nContent-Encoding: gzip"
+    with (
+        ScriptedServer(
+            [
+                [Whole(), Send(f"{head}\r\n\r\n".encode() + coded[:200_000])],
+                answers(response(coded, "200 OK", TAG, "Content-Encoding: gzip")),
+            ]
+        ) as server,
+        HttpClient(server.base) as client,
+    ):
+        with pytest.raises(HttpProtocolError):
+            client.download("/file", path, headers={"Accept-Encoding": "gzip"})
+        assert left(path) == []
+        client.download("/file", path, headers={"Accept-Encoding": "gzip"})
+        assert b"Range" not in fields_of(server.requests(1)[0])
+    assert path.read_bytes() == DATA
 
 
 def test_a_range_across_a_redirect(path):

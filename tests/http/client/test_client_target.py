@@ -101,3 +101,11 @@ def test_the_memo_is_bounded():
     resolver.resolve("/" + "x" * 5000)
     assert len(resolver._memo) <= 512
     assert all(len(url) <= 512 for url in resolver._memo)
+
+
+@pytest.mark.parametrize("url", [b"http://h/", None, ["http://h/"]])
+def test_what_is_no_text(url):
+    with pytest.raises(TypeError, match="url must be str"):
+        TargetResolver("").resolve(url)
+    with pytest.raises(TypeError, match="url must be str"):
+        TargetResolver("").resolve(url, {"a": "b"})

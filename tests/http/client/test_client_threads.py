@@ -174,3 +174,9 @@ def test_importing_it_is_cheap():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["auth", "verify", "params", "proxies", "timeout"])
+def test_what_would_have_no_effect_cannot_be_set(name):
+    with HttpClient() as client, pytest.raises(AttributeError):
+        setattr(client, name, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import select
+import socket
 import ssl
 import subprocess
 import sys
@@ -336,6 +337,81 @@ def test_stray_bytes_after_a_response(pki, secure):
         wait_for_input(client)
         assert client.get("/").body == b"b"
         assert server.connections == 2
+
+
+@pytest.mark.parametrize("read", ["whole", "streamed"])
+def test_stray_bytes_in_a_record_that_came_with_the_response(pki, read):
+    """No poll of the socket tells of them: they are in the memory of TLS already."""
+    context = server_context(pki)
+    context.set_alpn_protocols(["http/1.1"])
+    seen = []
+
+    def serve(listener):
+        for body in (b"a", b"b"):
+            connection, _ = listener.accept()
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(incoming, outgoing, server_side=True)
+            with connection:
+                connection.settimeout(10)
+
+                def until_done(step, connection=connection, incoming=incoming, outgoing=outgoing):
+                    while True:
+                        try:
+                            return step()
+                        except ssl.SSLWantReadError:
+                            if outgoing.pending:
+                                connection.sendall(outgoing.read())
+                            incoming.write(connection.recv(65536))
+
+                until_done(tls.do_handshake)
+                seen.append(until_done(lambda tls=tls: tls.read(65536)))
+                tls.write(response(body))
+                if body == b"a":
+                    tls.write(response(b"stray"))
+                connection.sendall(outgoing.read())
+                while connection.recv(65536):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        base = f"https://localhost:{listener.getsockname()[1]}"
+        with HttpClient(base, verify=pki.bundle, timeout_ms=10_000) as client:
+            with client.get("/", stream=read == "streamed") as got:
+                assert got.body == b"a"
+            assert client.idle_count() == 0
+            assert client.get("/").body == b"b"
+        server.join(10)
+    assert len(seen) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_that_closes_a_download_leaves_it_to_the_parent(pki, secure):
+    forked = threading.Event()
+    script = [
+        Whole(),
+        Send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
+        Wait(forked),
+        Send(b"world"),
+        Eof(),
+    ]
+    with (
+        secure(script) as server,
+        HttpClient(server.base, verify=pki.bundle, timeout_ms=10_000) as client,
+    ):
+        with client.get("/", stream=True) as download:
+            assert download.read(5) == b"hello"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads
+                child = os.fork()
+            if not child:
+                download.close()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            # A farewell of the child's would be here by now.
+            assert not select.select([server._sockets[-1]], [], [], 0)[0]
+            forked.set()
+            assert download.read() == b"world"
 
 
 def test_redirects_between_http_and_https(pki, secure):
