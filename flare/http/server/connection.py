@@ -274,7 +274,7 @@ class Connection(SocketConnection):
         worker = self._worker
         config, now = worker.config, worker.now_ms
         if phase == IDLE:
-            self._began = 0  # what was begun has been skipped
+            self._began = self._body_began = 0  # what was begun has been skipped
             if worker.draining:
                 if not self.wire.served:
                     self.set_deadline(now + _FRESH_MS)

@@ -26,7 +26,7 @@ from flare.http import (
     stream_body,
 )
 from flare.http.server import ServerConfig
-from flare.http.server.wire import HEAD, IDLE
+from flare.http.server.wire import BODY, HEAD, IDLE
 
 EXPECT = "Expect: 100-continue"
 
@@ -410,23 +410,27 @@ def test_a_little_rest_is_skipped_and_the_connection_goes_on(
     assert peer.read().body == b"ok"
 
 
-def test_the_next_head_has_its_own_time_after_a_rest_that_was_skipped(
+def test_the_next_request_has_its_own_time_after_a_rest_that_was_skipped(
     start: Start, connect: Connect
 ) -> None:
-    running = start(streamed(lambda request: ok("x")), ServerConfig(header_timeout_ms=10_000))
+    config = ServerConfig(header_timeout_ms=10_000, read_body_timeout_ms=10_000)
+    running = start(streamed(lambda request: ok("x")), config)
     worker = worker_of(running)
+    clock, passed = worker.clock_ns, 0
+    worker.clock_ns = lambda: clock() + passed
     peer = connect(running.address)
-    peer.send(head("Content-Length: 9") + b"some")
-    assert peer.read().body == b"x"
-    peer.send(b"bytes")
-    [connection] = worker._connections.values()
-    until(lambda: connection.wire.phase == IDLE)
-    clock = worker.clock_ns
-    worker.clock_ns = lambda: clock() + 20_000_000_000  # of the 30 s that it may be idle
-    peer.send(b"GET /health HTTP/1.1\r\n")
-    until(lambda: connection.wire.phase == HEAD or not connection.open)
-    peer.send(b"Host: h\r\n\r\n")
-    assert peer.read().body == b"well"
+    for cut, phase in ((20, HEAD), (-1, BODY)):
+        peer.send(head("Content-Length: 9") + b"some")
+        assert peer.read().body == b"x"
+        peer.send(b"bytes")
+        [connection] = worker._connections.values()
+        until(lambda c=connection: c.wire.phase == IDLE)
+        passed += 20_000_000_000  # of the 30 s that it may be idle
+        request = head("Content-Length: 2", target="/plain") + b"ok"
+        peer.send(request[:cut])
+        until(lambda c=connection, p=phase: c.wire.phase == p or not c.open)
+        peer.send(request[cut:])
+        assert peer.read().body == b"ok"
 
 
 def test_a_rest_that_is_there_already_is_skipped(serve: Serve, connect: Connect) -> None:
