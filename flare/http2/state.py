@@ -100,6 +100,11 @@ class Connection(ConnectionCore):
         )
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the peer's preface is here, up to its SETTINGS."""
+        return self._settings_seen
+
+    @property
     def is_plain(self) -> bool:
         """Whether it is past its beginning and not near its end, and what comes next is a frame."""
         return (

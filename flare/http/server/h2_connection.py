@@ -85,6 +85,7 @@ class H2Connection(SocketConnection):
         "_round",
         "_running",
         "_served",
+        "_upgrading",
         "_write_due",
         "at",
         "heads",
@@ -114,6 +115,7 @@ class H2Connection(SocketConnection):
         self._round: deque[int] = deque()  # those of them that have not had their turn
         self._interest = INTEREST_READ
         self._write_due = NEVER_MS
+        self._upgrading = False
         self._idle_at = 0
         self._served = 0
 
@@ -144,6 +146,7 @@ class H2Connection(SocketConnection):
                 )
             )
             self._out.append(_SWITCHING)
+            self._upgrading = True
         if self._worker.draining:
             self._codec.shutdown()
         self._feed(switch.data)
@@ -588,7 +591,7 @@ class H2Connection(SocketConnection):
         codec, out = self._codec, self._out
         for _ in range(_ROUNDS_A_TURN):
             if not out:
-                data = codec.drain(_SEND_BYTES)
+                data = codec.drain(_SEND_BYTES) if not self._upgrading else self._drain_upgrade()
                 if not data:
                     return True
                 out.append(data)
@@ -597,6 +600,14 @@ class H2Connection(SocketConnection):
                 return False
         self._want_turn()
         return False
+
+    def _drain_upgrade(self) -> bytes:
+        """What may go to a client that has not gone on yet after the 101. It need not have room
+        for more than a little behind that (curl: 32 KiB): the answer waits for its preface."""
+        if self.machine.has_begun:
+            self._upgrading = False
+            return self._codec.drain(_SEND_BYTES)
+        return self._codec.drain(0)
 
     def _want_write(self) -> None:
         if not self._writing:

@@ -72,6 +72,8 @@ def test_the_settings_it_carries_are_heeded(serve: Serve, speak_h2: SpeakH2) -> 
     peer = speak_h2(serve(lambda request: ok(b"x" * 20)), start=False, stingy=True)
     peer.get("/", ASK[0], ASK[1], "HTTP2-Settings: AAQAAAAF")
     go_on(peer)
+    while not peer.streams[1].body:
+        peer.take()
     peer.await_pong()
     assert peer.streams[1].body == b"xxxxx"
 
@@ -157,3 +159,21 @@ def test_a_handler_never_sees_two_of_one_request(serve: Serve, speak_h2: SpeakH2
     peer.read()
     peer.await_pong()
     assert seen == ["/once"]
+
+
+def test_a_large_answer_waits_for_the_clients_preface(serve: Serve, speak_h2: SpeakH2) -> None:
+    """curl has room for 32 KiB behind the 101."""
+    peer = speak_h2(serve(lambda request: ok(b"x" * 200_000)), start=False)
+    peer.get("/", *ASK)
+    assert peer._until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+    peer.streams[1] = Answer()
+    peer.last = 1
+    peer.send(H2_PREFACE[:10])
+    while not peer.streams[1].fields:
+        frame = peer.frame()
+        assert frame.kind != 0
+        if frame.kind == 1:
+            peer._take_fields(peer.streams[1], frame)
+    assert not peer.buffer
+    peer.send(H2_PREFACE[10:] + build_settings())
+    assert len(peer.read().body) == 200_000
