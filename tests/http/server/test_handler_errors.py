@@ -200,7 +200,8 @@ def test_a_request_spoilt_by_its_handler_harms_only_its_connection(
     address = serve(handler, ServerConfig(access_log=True))
     spoilt = connect(address)
     spoilt.get("/")
-    spoilt.is_ended()
+    spoilt.finish_sending()
+    spoilt.is_ended()  # answered or not
     peer = connect(address)
     peer.get("/fine")
     assert peer.read().body == b"fine"
