@@ -96,12 +96,16 @@ class Http2Config(_CommonConfig):
     """How fast that budget fills again."""
     max_body_size: int | None = 10 * _MIB
     """One request's body that is kept here (413); ``None``: no limit."""
+    max_buffered_bytes: int = 16 * _MIB
+    """Bodies of all streams that are kept here. Past it only the window of the stream that was
+    opened first goes on opening, so that one after the other becomes whole."""
 
     def validate(self) -> None:
         """Raise ``ValidationError`` naming the first field that makes no sense."""
         _CommonConfig.validate(self)
         _check(self, "max_concurrent_streams", 0, 2**32 - 1)
         _check(self, "rst_burst", 0)
+        _check(self, "max_buffered_bytes", 1)
         _check(self, "rst_per_second", 0)
         if self.max_body_size is not None:
             _check(self, "max_body_size", 0)

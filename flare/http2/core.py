@@ -70,6 +70,9 @@ class ConnectionCore:
         self.blocks = HeaderBlocks(self.hpack_decoder, self.floods)
         self.outbox = Outbox(self.hpack_encoder, self.floods)
         self.recv_window = DEFAULT_WINDOW
+        self.buffered = 0  # bytes of bodies that are kept for who takes them whole
+        self._max_buffered = config.max_buffered_bytes if isinstance(config, Http2Config) else None
+        self._starving = False
         self.settings_acked = False
         self.failure: Http2Error | None = None
         self.now_ms = 0
@@ -211,10 +214,38 @@ class ConnectionCore:
             self.outbox.raw(build_window_update(stream.id, stream.unread))
             stream.unread = 0
 
+    def may_grow(self, stream: Stream) -> bool:
+        """Whether the window of *stream*, whose body is kept here, may open."""
+        if self._max_buffered is None or self.buffered <= self._max_buffered:
+            return True
+        if stream is self._oldest():
+            return True
+        self._starving = True
+        return False
+
+    def _oldest(self) -> Stream | None:
+        """The stream that was opened first of those whose bodies are kept and not whole."""
+        for stream in self.streams.values():
+            if not (stream.held or stream.data_complete):
+                return stream
+        return None
+
+    def _feed_starving(self) -> None:
+        """There may be room, or another is the oldest: open the windows that stayed shut."""
+        assert self._max_buffered is not None
+        if self.buffered <= self._max_buffered:
+            self._starving = False
+            for stream in self.streams.values():
+                if not stream.held:
+                    self.credit_stream(stream, 0)
+        elif (oldest := self._oldest()) is not None:
+            self.credit_stream(oldest, 0)
+
     def hold(self, stream: Stream) -> None:
         """From now on the peer's windows open as ``read`` takes the body, not as it comes."""
         if not stream.held:
             stream.held = True
+            self.buffered -= len(stream.data)
             stream.credited = len(stream.data)
 
     def read(self, stream: Stream) -> bytes:
@@ -226,6 +257,10 @@ class ConnectionCore:
             stream.credited = 0
             self.credit(consumed)
             self.credit_stream(stream, consumed)
+        else:
+            self.buffered -= len(data)
+            if self._starving:
+                self._feed_starving()
         return data
 
     # How streams begin and end.
@@ -265,6 +300,8 @@ class ConnectionCore:
         self.floods.finished()
         if stream.closed:
             self._forget(stream)
+        elif self._starving:
+            self._feed_starving()
 
     def blame(self, stream_id: int, code: int) -> None:
         """Reset a stream for a fault of the peer, at its expense."""
@@ -314,6 +351,8 @@ class ConnectionCore:
                 ids.remove(stream.id)
         self.discard(stream)
         del self.streams[stream.id]
+        if self._starving:
+            self._feed_starving()
         if stream.taken and stream.error is not None:
             self.lingering.add(stream.id)
 
@@ -322,6 +361,8 @@ class ConnectionCore:
         if stream.held:
             self.credit(len(stream.data) - stream.credited)
             stream.credited = 0
+        else:
+            self.buffered -= len(stream.data)
         stream.data.clear()
 
     def _settle(self) -> None:

@@ -255,13 +255,17 @@ class Connection(ConnectionCore):
         stream.advance(StreamEvent.RECV_DATA)
         stream.data += payload
         stream.received += len(payload)
+        if not stream.held:
+            self.buffered += len(payload)
         self._role.data(stream)
         if stream.remote_open:
             if end:
                 self.remote_end(stream)
                 self._role.ended(stream)
-            else:
+            elif stream.held or self.may_grow(stream):
                 self.credit_stream(stream, consumed)
+            else:
+                stream.unread += consumed
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not stream_id:

@@ -29,6 +29,7 @@ from flare.http2 import (
     Http2Connection,
     Http2Error,
     Http2ErrorCode,
+    build_rst,
     build_settings,
 )
 
@@ -322,3 +323,33 @@ def test_every_body_arrives_whatever_the_windows(
             out = out[size:]
     for sid, size in zip(sids, sizes, strict=True):
         assert client.take_response(sid).body == pattern(size)[:size]
+
+
+def test_bodies_of_many_streams_become_whole_one_after_the_other() -> None:
+    """Past ``max_buffered_bytes`` only the oldest stream's window opens again."""
+    server = started_server(Http2Config(max_buffered_bytes=100_000, max_body_size=None))
+    piece, sids = bytes(16_000), (1, 3, 5)
+    for sid in sids:
+        server.feed(head(sid, POST, end=False))
+    for _ in range(4):
+        for sid in sids:
+            server.feed(data(sid, piece))
+    grown = {frame[2] for frame in sent(server, "WINDOW_UPDATE") if frame[2]}
+    server.feed(data(1, bytes(1000)))
+    grown_later = {frame[2] for frame in sent(server, "WINDOW_UPDATE")}
+    assert server.connection.buffered == 3 * 4 * 16_000 + 1000
+    assert 1 in grown
+    assert grown_later <= {0, 1}
+    shut = {sid for sid in sids if server.connection.streams[sid].recv_window < 16_000}
+    assert shut >= {5}
+    server.feed(data(1, b"", end=True))
+    assert server.take_completed_streams() == [1]
+    server.take_request(1)
+    opened = {frame[2] for frame in sent(server, "WINDOW_UPDATE")}
+    assert 3 in opened or server.connection.streams[3].recv_window > 16_000
+    server.feed(data(3, bytes(100), end=True))
+    server.take_completed_streams()
+    server.take_request(3)
+    assert 5 in {frame[2] for frame in sent(server, "WINDOW_UPDATE")}
+    server.feed(build_rst(5, 8))
+    assert server.connection.buffered == 0

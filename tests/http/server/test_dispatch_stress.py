@@ -18,8 +18,11 @@ SECONDS = 60.0 if LONG else 1.5
 
 @pytest.mark.timeout(SECONDS + 120)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_answer_belongs_to_its_request_and_nothing_is_left(workers: int) -> None:
-    script = Path(__file__).with_name("stress_dispatch.py")
+@pytest.mark.parametrize("program", ["stress_dispatch.py", "stress_h2.py"])
+def test_every_answer_belongs_to_its_request_and_nothing_is_left(
+    program: str, workers: int
+) -> None:
+    script = Path(__file__).with_name(program)
     root = str(Path(flare.__file__).parents[1])
     seed = random.randrange(10_000)
     finished = subprocess.run(
