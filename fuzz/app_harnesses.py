@@ -17,6 +17,7 @@ from flare.http.proxy_protocol import (
 )
 from flare.http.request_view import parse_request_view
 from flare.http.server.config import ServerConfig
+from flare.http.server.h1_shared import H1Shared, Plan
 from flare.http.server.static_wire import StaticAnswers, StaticWire
 from flare.http.server.wire import DONE
 from flare.http.static_response import precompute_response
@@ -100,7 +101,8 @@ def request_view(data: bytes) -> None:
 
 def _static_outcome(pieces: list[bytes], answers: StaticAnswers) -> tuple[bytes, bool]:
     config = ServerConfig(max_body_size=1 << 16)
-    wire = StaticWire(config, config.h1_limits(), _DATE, SocketAddr.localhost(1), answers)
+    shared = H1Shared(config, _plan, _DATE)
+    wire = StaticWire(shared, SocketAddr.localhost(1), answers)
     sent = b""
     for piece in pieces:
         wire.receive(piece)
@@ -110,6 +112,10 @@ def _static_outcome(pieces: list[bytes], answers: StaticAnswers) -> tuple[bytes,
         wire.out_bytes = 0
     # Whether leave to go on is given depends on whether the body has begun to come.
     return sent.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""), wire.phase == DONE
+
+
+def _plan(head: RequestHead) -> Plan:
+    raise AssertionError("a static wire asks nobody who answers")
 
 
 _DATE = DateCache(lambda: 0.0)

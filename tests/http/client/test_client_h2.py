@@ -11,7 +11,7 @@ import time
 import warnings
 
 import pytest
-from h2_peer import H2Peer, Reply, Wire, data, handling, head
+from scripted_h2 import H2Peer, Reply, Wire, data, handling, head
 
 from flare.errors import NetworkError
 from flare.http import HttpClient, Request

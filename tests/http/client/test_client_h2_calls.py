@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from h2_peer import H2Peer, Wire, head
+from scripted_h2 import H2Peer, Wire, head
 
 from flare.http import HttpClient, RetryPolicy
 from flare.http.client import DigestAuth

@@ -8,8 +8,8 @@ import threading
 from base64 import urlsafe_b64decode
 
 import pytest
-from h2_peer import H2Peer, Reply, Wire, data, handling, head
 from scripted import ScriptedServer, answers, response
+from scripted_h2 import H2Peer, Reply, Wire, data, handling, head
 
 from flare.errors import ValidationError
 from flare.http import HttpClient

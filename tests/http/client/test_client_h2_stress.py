@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 
 import pytest
-from h2_peer import H2Peer, Reply, handling
+from scripted_h2 import H2Peer, Reply, handling
 
 from flare.errors import NetworkError
 from flare.http import HttpClient

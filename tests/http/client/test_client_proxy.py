@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from h2_peer import H2Peer, Wire, handling
 from scripted import Body, Eof, Head, ScriptedServer, Send, StartTls, Whole, answers, response
+from scripted_h2 import H2Peer, Wire, handling
 
 from flare.errors import ConnectionRefused, ConnectionTimeout, NetworkError, ValidationError
 from flare.http import HttpClient, ProxyError
