@@ -20,7 +20,7 @@ from flare.http.server.socket_connection import NEVER_MS
 from flare.http2 import Http2Connection
 
 if TYPE_CHECKING:
-    from flare.http.server.h2_connection import H2Connection
+    from flare.http.server.h2_streams import H2Streams
 
 __all__ = ["H2Intake"]
 
@@ -47,7 +47,7 @@ class H2Intake:
 
     def __init__(
         self,
-        connection: H2Connection,
+        connection: H2Streams,
         codec: Http2Connection,
         stream: H2Stream,
         queue: BodyQueue,
