@@ -37,10 +37,10 @@ class HttpDownload(Response):
     decompressed as it is read, and more than the client's ``max_decompressed_bytes`` of it raises
     ``NetworkError``. Read to its end the
     connection goes back to the pool; ``close`` before that drops it, and a read after that, or
-    after a failed one, raises ``NetworkError``. For one thread at a time.
+    after a failed one, raises ``NetworkError``. For one thread at a time, but for ``close``.
     """
 
-    __slots__ = ("__weakref__", "_all", "_cut", "_plain", "_read", "_reply", "_rest")
+    __slots__ = ("__weakref__", "_all", "_cut", "_plain", "_read", "_reply", "_rest", "_unended")
 
     def __init__(self, reply: Reply) -> None:
         self._reply: Reply | None = None
@@ -53,6 +53,7 @@ class HttpDownload(Response):
         self._read = decoded or reply.read_body
         self._plain = decoded is None
         self._reply = reply
+        self._unended = [reply]  # whoever pops it ends it
         if reply.has_no_body():
             self._receive(1)
 
@@ -68,18 +69,26 @@ class HttpDownload(Response):
         try:
             data = self._read(n)
         except BaseException:
-            self._give_up(reply)
+            self._give_up()
             raise
-        if not data:
-            self._reply = None
+        if not data and self._end():
             self._trailers = reply.trailers()
             reply.finish()
         return data
 
-    def _give_up(self, reply: Reply) -> None:
+    def _end(self) -> Reply | None:
+        """The reply, for the one thread that may end it."""
         self._reply = None
+        try:
+            return self._unended.pop()
+        except IndexError:
+            return None
+
+    def _give_up(self) -> None:
         self._cut = True
-        reply.abandon()
+        reply = self._end()
+        if reply is not None:
+            reply.abandon()
 
     def read_chunk(self, max_bytes: int = 65536) -> bytes:
         """What comes next, at most *max_bytes*; ``b""`` at the end. Blocks until there is some."""
@@ -104,7 +113,7 @@ class HttpDownload(Response):
             try:
                 count = reply.read_counted_into(view)
             except BaseException:
-                self._give_up(reply)
+                self._give_up()
                 raise
             if count:
                 return count
@@ -200,14 +209,13 @@ class HttpDownload(Response):
         return self._reply is None
 
     def close(self) -> None:
-        """Give up what was not read: the connection is dropped. Idempotent."""
+        """Give up what was not read: the connection is dropped. Idempotent, and safe from any
+        thread: one that is reading gets ``NetworkError``."""
         if self._rest:
             self._cut = True
             self._rest = memoryview(b"")
-        reply, self._reply = self._reply, None
-        if reply is not None:
-            self._cut = True
-            reply.abandon()
+        if self._reply is not None:
+            self._give_up()
 
     def __enter__(self) -> Self:
         return self
@@ -216,9 +224,11 @@ class HttpDownload(Response):
         self.close()
 
     def __del__(self) -> None:
-        reply = getattr(self, "_reply", None)
+        if getattr(self, "_reply", None) is None:
+            return
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+        reply = self._end()
         if reply is not None:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             reply.abandon_later()
 
     def __repr__(self) -> str:

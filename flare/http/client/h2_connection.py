@@ -522,6 +522,14 @@ class H2Connection:
             self.codec.discard_stream(sid, code)
             self.push()
 
+    def wake(self) -> None:
+        """Let every thread that waits look again. Takes the lock."""
+        with self.lock:
+            for sleeper in self._sleepers:
+                sleeper.condition.notify()
+            if not self._closed:
+                self._ring()
+
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
             self._closed = True

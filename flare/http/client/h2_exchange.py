@@ -38,8 +38,8 @@ class H2Exchange:
     whatever it is; ``sent`` and ``answered`` are as in ``H1Connection``.
     """
 
-    __slots__ = ("_received", "_sid", "_stream", "answered", "connection", "refused", "reused",
-                 "sent", "trailers", "wants_h1")  # fmt: skip
+    __slots__ = ("_reading", "_received", "_sid", "_stream", "answered", "connection", "refused",
+                 "reused", "sent", "trailers", "wants_h1")  # fmt: skip
 
     def __init__(self, connection: H2Connection) -> None:
         self.connection = connection
@@ -52,6 +52,7 @@ class H2Exchange:
         self._sid = 0
         self._stream: Stream | None = None
         self._received = 0
+        self._reading = False
 
     @property
     def tls(self) -> TlsInfo | None:
@@ -208,16 +209,25 @@ class H2Exchange:
             raise
 
     def _read_body(self, clock: Clock) -> bytes:
-        conn, stream = self.connection, self._stream
-        assert stream is not None
+        conn = self.connection
         with conn.lock:
-            conn.wait(
-                lambda: bool(stream.data)
-                or stream.data_complete
-                or stream.error is not None
-                or conn.failure is not None,
-                clock, clock.limits.read, "read", "reading the body",
-            )  # fmt: skip
+            stream = self._stream
+            if stream is None:
+                raise self._given_up()
+            self._reading = True
+            try:
+                conn.wait(
+                    lambda: bool(stream.data)
+                    or stream.data_complete
+                    or stream.error is not None
+                    or self._stream is None
+                    or conn.failure is not None,
+                    clock, clock.limits.read, "read", "reading the body",
+                )  # fmt: skip
+            finally:
+                self._reading = False
+            if self._stream is None:
+                raise self._given_up()
             if stream.data:
                 data = conn.codec.drain_body(self._sid)
                 conn.send_now()  # the window that this opens
@@ -235,6 +245,9 @@ class H2Exchange:
     def read_counted_into(self, buffer: memoryview, clock: Clock) -> int:
         """0: frames stand between the body and any buffer; ``read_body`` says more."""
         return 0
+
+    def _given_up(self) -> NetworkError:
+        return NetworkError(f"the response from {self.connection.peer} was given up by close()")
 
     def _too_large(self) -> NetworkError:
         conn = self.connection
@@ -263,3 +276,5 @@ class H2Exchange:
         if self._stream is not None:
             self._stream = None
             self.connection.cancel(self._sid, code)
+            if self._reading:  # another thread
+                self.connection.wake()

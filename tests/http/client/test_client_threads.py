@@ -10,8 +10,10 @@ import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from scripted import MemoryTransport, ScriptedServer, answers, response
+from h2_peer import H2Peer, data, head
+from scripted import Eof, MemoryTransport, ScriptedServer, Send, Whole, answers, response
 
+from flare.errors import NetworkError, Timeout
 from flare.http.client import HttpClient
 
 
@@ -180,3 +182,41 @@ def test_importing_it_is_cheap():
 def test_what_would_have_no_effect_cannot_be_set(name):
     with HttpClient() as client, pytest.raises(AttributeError):
         setattr(client, name, None)
+
+
+def half_a_response(wire):
+    wire.begin()
+    while True:
+        sid, _ = wire.request()
+        wire.send(head(sid, [(":status", "200")], end=False), data(sid, b"half", end=False))
+
+
+@pytest.mark.parametrize("wire", ["h1", "h2"])
+def test_a_download_may_be_closed_while_another_thread_reads_it(wire):
+    rounds = 20
+    script = [Whole(), Send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf"), Eof()]
+    with (
+        H2Peer(half_a_response) if wire == "h2" else ScriptedServer([script] * rounds) as server,
+        HttpClient(server.base, prefer_h2c=wire == "h2", timeout_ms=10_000) as client,
+    ):
+        for _ in range(rounds):
+            failures = []
+            download = client.get_streaming("/")
+            assert download.read(4) == b"half"
+            about_to_read = threading.Event()
+
+            def read(download=download, failures=failures, about_to_read=about_to_read):
+                about_to_read.set()
+                try:
+                    download.read_chunk()
+                except NetworkError as exc:
+                    failures.append(exc)
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            about_to_read.wait(10)
+            download.close()
+            reader.join(10)
+            assert len(failures) == 1
+            assert not isinstance(failures[0], Timeout)
+            assert "active=0" in repr(client)
