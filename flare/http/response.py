@@ -172,11 +172,7 @@ class Response(_StatusMixin):
     def text(self) -> str:
         """The body as text: by the ``charset`` of ``Content-Type`` where Python knows it, else
         UTF-8; bytes that do not fit become U+FFFD."""
-        charset = charset_of(self.headers.get("content-type"))
-        try:
-            return self.body.decode(charset, errors="replace")
-        except LookupError:
-            return self.body.decode("utf-8", errors="replace")
+        return self.body.decode(charset_of(self.headers.get("content-type")), errors="replace")
 
     def json(self) -> Any:
         """The body as JSON (RFC 8259). Raises ``json.JSONDecodeError``, or another ``ValueError``
@@ -295,9 +291,18 @@ _CHARSET = re.compile(r';[ \t]*charset[ \t]*=[ \t]*"?([A-Za-z0-9_.:\-]{1,40})"?'
 
 
 def charset_of(content_type: str) -> str:
-    """The ``charset`` parameter of a ``Content-Type``, or ``utf-8``."""
+    """The ``charset`` parameter of a ``Content-Type`` where Python can decode text by it and
+    replace what does not fit; else ``utf-8``."""
     found = _CHARSET.search(content_type)
-    return found[1] if found else "utf-8"
+    if found is None:
+        return "utf-8"
+    name = found[1]
+    if name.lower() not in ("utf-8", "iso-8859-1", "us-ascii"):
+        try:
+            b"\xff".decode(name, "replace")
+        except (LookupError, ValueError):  # idna and the like refuse to replace
+            return "utf-8"
+    return name
 
 
 _PLAIN_ITEM: Final = ("content-type", "Content-Type", "text/plain; charset=utf-8")

@@ -159,6 +159,8 @@ def test_a_location_that_would_split_the_response_is_refused(url: str) -> None:
         ("text/plain; x=y;charset=utf-16", "hi".encode("utf-16"), "hi"),
         ("text/plain; charset=nonsense", b"caf\xc3\xa9", "caf\u00e9"),
         ("text/plain; charset=hex", b"ab", "ab"),
+        ("text/plain; charset=idna", b"caf\xc3\xa9", "caf\u00e9"),
+        ("text/plain; charset=undefined", b"ab", "ab"),
         ("text/plain; charset=", b"\xff", "\ufffd"),
         ("text/plain; notcharset=latin-1", b"caf\xc3\xa9", "caf\u00e9"),
     ],

@@ -156,18 +156,20 @@ class HttpDownload(Response):
         """The body as lines of text, without their ends (CRLF, LF or CR).
 
         Decoded as ``text()`` does. A line of more than *max_line* characters raises
-        ``NetworkError``, and the connection is dropped.
+        ``NetworkError``, as UTF-16 and UTF-32 without a byte order mark do, and the connection is
+        dropped.
         """
-        try:
-            new_decoder = codecs.getincrementaldecoder(charset_of(self.headers.get("content-type")))
-        except LookupError:
-            new_decoder = codecs.getincrementaldecoder("utf-8")
-        decoder = new_decoder("replace")
+        charset = charset_of(self.headers.get("content-type"))
+        decoder = codecs.getincrementaldecoder(charset)("replace")
         held: list[str] = []  # an unfinished line, in pieces
         size = 0
         after_cr = False
         for data in self:
-            text = decoder.decode(data)
+            try:
+                text = decoder.decode(data)
+            except UnicodeError as exc:
+                self.close()
+                raise NetworkError(f"the response is not text in {charset}: {exc}") from None
             if after_cr and text:
                 text = text.removeprefix("\n")
                 after_cr = False

@@ -86,6 +86,26 @@ def test_lines_do_not_depend_on_how_the_bytes_come(cut):
         assert list(download.iter_lines()) == ["one", "two", "three", "four€", "", "last"]
 
 
+@pytest.mark.parametrize("charset", ["rot13", "zlib", "idna", "undefined", "nonsense", "hex"])
+def test_lines_in_what_is_no_charset_for_text_are_utf_8(charset):
+    answer = response("é\nb".encode(), "200 OK", f"Content-Type: text/plain; charset={charset}")
+    with ScriptedServer([answers(answer)]) as server, HttpClient(server.base) as client:
+        with client.get_streaming("/") as download:
+            assert list(download.iter_lines()) == ["é", "b"]
+
+
+def test_lines_in_utf_16_have_a_byte_order_mark():
+    kind = "Content-Type: text/plain; charset=utf-16"
+    whole = response("é\nb".encode("utf-16"), "200 OK", kind)
+    bare = response("é\nb".encode("utf-16-le"), "200 OK", kind)
+    with ScriptedServer([answers(whole, bare)]) as server, HttpClient(server.base) as client:
+        with client.get_streaming("/") as download:
+            assert list(download.iter_lines()) == ["é", "b"]
+        with client.get_streaming("/") as download:
+            with pytest.raises(NetworkError, match="utf-16"):
+                list(download.iter_lines())
+
+
 def test_lines_follow_the_charset_and_are_bounded():
     latin = response(
         "a\xe9\nb".encode("latin-1"), "200 OK", "Content-Type: text/plain; charset=latin-1"
