@@ -36,6 +36,16 @@ _kept: OrderedDict[Hashable, ClientContext] = OrderedDict()
 _kept_lock = threading.Lock()  # guards _kept
 
 
+def _renew_lock_in_child() -> None:
+    """After a fork, in the child: the lock may have been held by a thread that is not here."""
+    global _kept_lock
+    _kept_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock_in_child)
+
+
 def client_context(config: TlsConfig) -> ClientContext:
     """The context for *config*, a kept one where there is one.
 

@@ -7,6 +7,7 @@ algorithms offered the strongest is taken.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import threading
@@ -45,6 +46,19 @@ if "sha512_256" not in hashlib.algorithms_available:
     del _HASHES["sha-512-256"]
 
 
+# Guards what every DigestAuth has learned; one for all, to be renewed after a fork.
+_lock = threading.Lock()
+
+
+def _renew_lock_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock_in_child)
+
+
 class DigestAuth(ChallengedAuth):
     """A user name and a password (RFC 7616), in UTF-8.
 
@@ -60,12 +74,11 @@ class DigestAuth(ChallengedAuth):
                 raise ValidationError(name, "may not contain control characters")
         self._username = username
         self._password = password
-        self._lock = threading.Lock()  # guards _spaces and the counters in it
         self._spaces: dict[str, _Space] = {}
 
     def authorize(self, request: Signing, headers: HeaderMap) -> None:
         """Set ``Authorization`` where the origin is known to want it."""
-        with self._lock:
+        with _lock:
             space = self._spaces.get(request.origin)
             if space is None:
                 return
@@ -88,7 +101,7 @@ class DigestAuth(ChallengedAuth):
         space = max(spaces, key=lambda each: each.strength)
         if again and not space.stale:
             return False
-        with self._lock:
+        with _lock:
             if len(self._spaces) >= _MAX_ORIGINS:
                 self._spaces.clear()
             self._spaces[request.origin] = space

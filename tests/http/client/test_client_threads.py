@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,11 +11,12 @@ import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from h2_peer import H2Peer, data, head
 from scripted import Eof, MemoryTransport, ScriptedServer, Send, Whole, answers, response
+from scripted_h2 import H2Peer, data, head
 
 from flare.errors import NetworkError, Timeout
-from flare.http.client import HttpClient
+from flare.http.client import DigestAuth, HttpClient
+from flare.http.proto.headers import HeaderMap
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -220,3 +222,25 @@ def test_a_download_may_be_closed_while_another_thread_reads_it(wire):
             assert len(failures) == 1
             assert not isinstance(failures[0], Timeout)
             assert "active=0" in repr(client)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(
+    "lock", ["flare.tls.client_context._kept_lock", "flare.http.client.digest._lock"]
+)
+def test_a_lock_held_during_a_fork_does_not_stop_the_child(lock):
+    from flare.http.client.auth import Signing
+    from flare.tls import TlsConfig, TlsVerify
+    from flare.tls.client_context import client_context
+
+    auth = DigestAuth("user", "password")
+    module, _, name = lock.rpartition(".")
+    with getattr(sys.modules[module], name), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads
+        child = os.fork()
+        if not child:
+            signal.alarm(10)
+            client_context(TlsConfig(verify=TlsVerify.NONE))
+            auth.authorize(Signing("GET", "http://h:80", "/", b""), HeaderMap())
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
