@@ -340,6 +340,11 @@ class TlsEngine:
             self._early += data
         return len(self._early)
 
+    @property
+    def input_ended(self) -> bool:
+        """Whether the end has come, as far as ``pending`` or ``read`` has looked."""
+        return self._ended or self._eof
+
     def _look_ahead(self) -> bytes:
         try:
             return self.read() or b""

@@ -253,6 +253,12 @@ class TlsStream(DuplexStream):
             self._check_open("recv")
             return self._engine.pending()
 
+    def has_input(self) -> bool:
+        """Whether a read would not wait: there is something ``pending``, or the end has come."""
+        with self._lock:
+            self._check_open("recv")
+            return self._engine.pending() > 0 or self._engine.input_ended
+
     # -- writing ------------------------------------------------------------------------
 
     def write(self, data: ReadableBuffer) -> int:

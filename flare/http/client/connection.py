@@ -172,8 +172,8 @@ class H1Connection:
             and self._keep_alive
             and not self.closed
             and not self._decoder.buffered
-            # What came in records behind the last one read, no poll tells of.
-            and (self.tls is None or not self._stream.pending())  # type: ignore[attr-defined]
+            # What came in records behind the last one read, the end too, no poll tells of.
+            and (self.tls is None or not self._stream.has_input())  # type: ignore[attr-defined]
         )
 
     def close(self) -> None:
