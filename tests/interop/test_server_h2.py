@@ -8,10 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h2.config
-import h2.connection
-import h2.events
-import httpx
 import pytest
 
 from flare.http import Request, ok
@@ -88,7 +84,8 @@ def test_h2load(need: Need, serve: Serve, path: str) -> None:
     assert "status codes: 64 2xx" in output
 
 
-def test_httpx(serve: Serve) -> None:
+def test_httpx(serve: Serve, need: Need) -> None:
+    httpx = need("httpx")
     with httpx.Client(http1=False, http2=True, trust_env=False) as client:
         url = serve(application)
         for _ in range(5):
@@ -98,8 +95,13 @@ def test_httpx(serve: Serve) -> None:
         assert len(client.get(url + "/big").content) == 1_000_000
 
 
-def test_the_h2_package_finds_no_fault(serve: Serve) -> None:
+def test_the_h2_package_finds_no_fault(serve: Serve, need: Need) -> None:
     """It checks what it is sent, frame by frame."""
+    need("h2")
+    import h2.config
+    import h2.connection
+    import h2.events
+
     host, _, port = serve(application).removeprefix("http://").rpartition(":")
     client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
     client.initiate_connection()

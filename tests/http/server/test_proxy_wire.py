@@ -8,9 +8,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import h2.config
-import h2.connection
-import h2.events
 import pytest
 from serving import PATIENCE, Connect, Peer, Reply, Start
 
@@ -341,6 +338,11 @@ def test_bodies_both_ways_go_on_as_ever(start: Start, connect: Connect) -> None:
 def test_http2_is_spoken_behind_a_header(
     start: Start, connect: Connect, header: bytes, expected: str, pieces: int
 ) -> None:
+    pytest.importorskip("h2", reason="pip install h2")
+    import h2.config
+    import h2.connection
+    import h2.events
+
     client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
     client.initiate_connection()
     head = {":method": "GET", ":path": "/", ":scheme": "http", ":authority": "h"}
