@@ -222,6 +222,7 @@ def test_memory_descriptors_and_threads_are_flat_under_mixed_load(
     path = tmp_path / "file"
     path.write_bytes(data)
     config = ServerConfig(handler_threads=8)
+    others = threading.active_count()  # a fixture of the whole session may have some, too
     running = start(mixed(path, data), config)
     with Load(running.address, data) as load:
         time.sleep(SECONDS / 2)  # until every thread and memo there will be is there
@@ -239,7 +240,8 @@ def test_memory_descriptors_and_threads_are_flat_under_mixed_load(
     assert load.done > done
     assert after - before < 24 << 20
     clients = 6
-    assert most_threads <= 1 + 1 + (8 + 1) + 1 + clients + 5  # ours, serve's, workers', watchdog's
+    # Those of serve, the workers, the watchdog; and a few that are only just ending.
+    assert most_threads - others <= 1 + (8 + 1) + 1 + clients + 5
     assert most_files < 200
     # With the clients gone nothing is left of them.
     deadline = time.monotonic() + PATIENCE
