@@ -29,8 +29,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from flare._record import FrozenRecord
 
 __all__ = [
     "AddressInUse",
@@ -326,12 +327,16 @@ def http_reason_phrase(status: int) -> str:
     return phrase if phrase is not None else _CLASS_PHRASES.get(status // 100, "Unknown")
 
 
-@dataclass(frozen=True, slots=True)
-class MappedHandlerError:
+class MappedHandlerError(FrozenRecord):
     """What an exception out of a handler is answered with: the status and the text shown."""
+
+    __slots__ = ("status", "reason")
 
     status: int
     reason: str
+
+    def __init__(self, status: int, reason: str) -> None:
+        self._set(status=status, reason=reason)
 
 
 def map_handler_error(exc: BaseException, expose: bool) -> MappedHandlerError:

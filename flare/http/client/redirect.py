@@ -6,10 +6,10 @@ another origin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
 
+from flare._record import FrozenRecord, Record
 from flare.errors import ValidationError
 from flare.http.proto.url import Url
 
@@ -43,31 +43,48 @@ class RedirectAction(IntEnum):
     REJECT = 2
 
 
-@dataclass(slots=True)
-class RedirectDecision:
+class RedirectDecision(Record):
     """What to do about one response. ``forward_authorization`` is false where the next request
     goes to another origin: credentials and cookies of the caller must not go there."""
 
-    action: RedirectAction
-    next_method: str = ""
-    next_url: str = ""
-    next_body_dropped: bool = False
-    forward_authorization: bool = False
+    __slots__ = (
+        "action",
+        "next_method",
+        "next_url",
+        "next_body_dropped",
+        "forward_authorization",
+    )
+
+    def __init__(
+        self,
+        action: RedirectAction,
+        next_method: str = "",
+        next_url: str = "",
+        next_body_dropped: bool = False,
+        forward_authorization: bool = False,
+    ) -> None:
+        self.action = action
+        self.next_method = next_method
+        self.next_url = next_url
+        self.next_body_dropped = next_body_dropped
+        self.forward_authorization = forward_authorization
 
 
-@dataclass(frozen=True, slots=True)
-class RedirectPolicy:
+class RedirectPolicy(FrozenRecord):
     """How many redirects to follow, and where to.
 
     An origin is scheme, host and port. Credentials never leave theirs, whatever the mode.
     """
 
-    max_redirects: int = 10
-    mode: int = RedirectMode.FOLLOW_ALL
+    __slots__ = ("max_redirects", "mode")
 
-    def __post_init__(self) -> None:
-        if self.max_redirects < 0:
-            raise ValidationError("max_redirects", f"must be >= 0, got {self.max_redirects}")
+    max_redirects: int
+    mode: int
+
+    def __init__(self, max_redirects: int = 10, mode: int = RedirectMode.FOLLOW_ALL) -> None:
+        if max_redirects < 0:
+            raise ValidationError("max_redirects", f"must be >= 0, got {max_redirects}")
+        self._set(max_redirects=max_redirects, mode=mode)
 
     @classmethod
     def follow_all(cls, max_redirects: int = 10) -> Self:

@@ -8,9 +8,8 @@ deadline for all of these. Milliseconds; 0 is no limit.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from flare.errors import ConnectionTimeout, Timeout, ValidationError
 from flare.utils.limits import MAX_TIMEOUT_MS
@@ -68,8 +67,7 @@ class ConnectTimeout(ConnectionTimeout):
         return self.peer, self.timeout_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(NamedTuple):
     """The limits of a call in milliseconds, 0 for none."""
 
     total: int

@@ -9,7 +9,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flare.errors import ValidationError
@@ -137,6 +136,8 @@ def _cert_fields(cert: Cert) -> dict[str, Any]:
 
 
 def _copy(config: TlsConfig, **changes: Any) -> TlsConfig:
+    from dataclasses import replace  # loaded by flare.tls anyway, but only with it
+
     changes.setdefault("alpn", list(config.alpn))
     return replace(config, **changes)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from flare._record import FrozenRecord
 
 __all__ = ["H1LeniencyConfig"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class H1LeniencyConfig:
+class H1LeniencyConfig(FrozenRecord):
     """Flags that each relax one rule of RFC 9112; every one is off by default.
 
     Behind a proxy that reads the same bytes differently, each of them is a way to smuggle a
@@ -32,17 +31,60 @@ class H1LeniencyConfig:
     ===============================================  ======================================
     """
 
-    allow_lf_only_line_endings: bool = False
-    allow_mixed_case_method: bool = False
-    allow_ows_around_colon: bool = False
-    allow_obs_fold: bool = False
-    allow_oversized_request_uri: bool = False
-    allow_oversized_header_list: bool = False
-    allow_multiple_content_length: bool = False
-    allow_te_chunked_when_cl_present: bool = False
-    allow_leading_whitespace_before_request_line: bool = False
-    accept_empty_chunk_extensions: bool = False
-    accept_invalid_chunk_extension_chars: bool = False
+    __slots__ = (
+        "allow_lf_only_line_endings",
+        "allow_mixed_case_method",
+        "allow_ows_around_colon",
+        "allow_obs_fold",
+        "allow_oversized_request_uri",
+        "allow_oversized_header_list",
+        "allow_multiple_content_length",
+        "allow_te_chunked_when_cl_present",
+        "allow_leading_whitespace_before_request_line",
+        "accept_empty_chunk_extensions",
+        "accept_invalid_chunk_extension_chars",
+    )
+
+    allow_lf_only_line_endings: bool
+    allow_mixed_case_method: bool
+    allow_ows_around_colon: bool
+    allow_obs_fold: bool
+    allow_oversized_request_uri: bool
+    allow_oversized_header_list: bool
+    allow_multiple_content_length: bool
+    allow_te_chunked_when_cl_present: bool
+    allow_leading_whitespace_before_request_line: bool
+    accept_empty_chunk_extensions: bool
+    accept_invalid_chunk_extension_chars: bool
+
+    def __init__(
+        self,
+        *,
+        allow_lf_only_line_endings: bool = False,
+        allow_mixed_case_method: bool = False,
+        allow_ows_around_colon: bool = False,
+        allow_obs_fold: bool = False,
+        allow_oversized_request_uri: bool = False,
+        allow_oversized_header_list: bool = False,
+        allow_multiple_content_length: bool = False,
+        allow_te_chunked_when_cl_present: bool = False,
+        allow_leading_whitespace_before_request_line: bool = False,
+        accept_empty_chunk_extensions: bool = False,
+        accept_invalid_chunk_extension_chars: bool = False,
+    ) -> None:
+        self._set(
+            allow_lf_only_line_endings=allow_lf_only_line_endings,
+            allow_mixed_case_method=allow_mixed_case_method,
+            allow_ows_around_colon=allow_ows_around_colon,
+            allow_obs_fold=allow_obs_fold,
+            allow_oversized_request_uri=allow_oversized_request_uri,
+            allow_oversized_header_list=allow_oversized_header_list,
+            allow_multiple_content_length=allow_multiple_content_length,
+            allow_te_chunked_when_cl_present=allow_te_chunked_when_cl_present,
+            allow_leading_whitespace_before_request_line=allow_leading_whitespace_before_request_line,
+            accept_empty_chunk_extensions=accept_empty_chunk_extensions,
+            accept_invalid_chunk_extension_chars=accept_invalid_chunk_extension_chars,
+        )
 
     @classmethod
     def strict(cls) -> H1LeniencyConfig:
@@ -51,7 +93,7 @@ class H1LeniencyConfig:
 
     def any_enabled(self) -> bool:
         """Whether any flag is on."""
-        return any(getattr(self, field.name) for field in fields(self))
+        return any(getattr(self, name) for name in self.__slots__)
 
 
 STRICT = H1LeniencyConfig()

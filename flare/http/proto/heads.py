@@ -7,9 +7,9 @@ are remembered in a bounded memo and shared.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from flare._record import Record
 from flare.http.proto.errors import HttpParseError, excerpt
 from flare.http.proto.fields import (
     EMPTY_BLOCK,
@@ -65,8 +65,7 @@ class Limits(Protocol):
     def h1_leniency(self) -> H1LeniencyConfig: ...
 
 
-@dataclass(slots=True)
-class H1Limits:
+class H1Limits(Record):
     """Bounds of a message, in bytes and counts; past one, the status in brackets.
 
     ``max_header_size``: all field lines of a head (431). ``max_uri_length``: the request target
@@ -74,11 +73,27 @@ class H1Limits:
     lines (431).
     """
 
-    max_header_size: int = 8192
-    max_uri_length: int = 8192
-    max_body_size: int | None = 10 * 1024 * 1024
-    max_fields: int = MAX_FIELDS
-    h1_leniency: H1LeniencyConfig = field(default=STRICT)
+    __slots__ = (
+        "max_header_size",
+        "max_uri_length",
+        "max_body_size",
+        "max_fields",
+        "h1_leniency",
+    )
+
+    def __init__(
+        self,
+        max_header_size: int = 8192,
+        max_uri_length: int = 8192,
+        max_body_size: int | None = 10 * 1024 * 1024,
+        max_fields: int = MAX_FIELDS,
+        h1_leniency: H1LeniencyConfig = STRICT,
+    ) -> None:
+        self.max_header_size = max_header_size
+        self.max_uri_length = max_uri_length
+        self.max_body_size = max_body_size
+        self.max_fields = max_fields
+        self.h1_leniency = h1_leniency
 
 
 class RequestHead:

@@ -9,7 +9,8 @@ as given, only that characters past ASCII become percent-encoded UTF-8 (RFC 3987
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+
+from flare._record import Record
 
 __all__ = ["Url", "UrlParseError"]
 
@@ -44,8 +45,7 @@ class UrlParseError(ValueError):
         return f"UrlParseError: {self.message}"
 
 
-@dataclass(slots=True)
-class Url:
+class Url(Record):
     """The parts of an absolute URL.
 
     ``scheme`` and ``host`` are in lower case, an IPv6 ``host`` stands without its brackets,
@@ -61,14 +61,37 @@ class Url:
     'https://example.com/c'
     """
 
-    scheme: str
-    host: str
-    port: int
-    path: str
-    query: str = ""
-    fragment: str = ""
-    username: str = ""
-    password: str = field(default="", repr=False)
+    __slots__ = (
+        "scheme",
+        "host",
+        "port",
+        "path",
+        "query",
+        "fragment",
+        "username",
+        "password",
+    )
+    _hidden = ("password",)
+
+    def __init__(
+        self,
+        scheme: str,
+        host: str,
+        port: int,
+        path: str,
+        query: str = "",
+        fragment: str = "",
+        username: str = "",
+        password: str = "",
+    ) -> None:
+        self.scheme = scheme
+        self.host = host
+        self.port = port
+        self.path = path
+        self.query = query
+        self.fragment = fragment
+        self.username = username
+        self.password = password
 
     @classmethod
     def parse(cls, raw: str) -> Url:

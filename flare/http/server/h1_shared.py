@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from flare.http._respond import KEEP_ALIVE
@@ -73,7 +72,7 @@ class H1Shared:
         self.stream_limit = stream_limit
         if stream_limit is not None:
             # Only its head tells how large a body may be.
-            self.limits = replace(self.limits, max_body_size=None)
+            self.limits = self.limits.replace(max_body_size=None)
         self.date = date or DateCache()
         self.known: dict[bytes, Plan] = {}
         self.refresh_date()
