@@ -145,8 +145,10 @@ class BodyQueue:
 
     def notify_at(self, taken: int) -> bool:
         """Have ``wanted`` called once, when *taken* bytes in all have been taken. False, and no
-        call, where they have been already."""
+        call, where they have been already; after ``close`` there is no call either."""
         with self._changed:
+            if self._closed:
+                return True
             if self.taken >= taken:
                 return False
             self._notify_at = taken

@@ -172,8 +172,10 @@ def test_a_closed_stream_refuses_and_its_queue_drops() -> None:
     stream = RequestStream(queue)
     with stream:
         queue.put(b"ab")
+        assert stream.read(1) == b"a"
     assert stream.closed
     assert queue.full
+    assert queue.notify_when_half_empty()  # False would have the producer look again at once
     for read in (stream.read, stream.read1, stream.readline, stream.readable):
         with pytest.raises(ValueError):
             read()

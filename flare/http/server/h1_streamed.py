@@ -30,12 +30,14 @@ class StreamingWire(RefusingWire):
     ``_incoming`` is the queue such a body goes into, ``None`` once it has ended or failed.
     """
 
-    __slots__ = ("_continue_due", "_incoming")
+    __slots__ = ("_continue_due", "_incoming", "holds_body")
 
     def __init__(self, shared: H1Shared, peer: SocketAddr) -> None:
         super().__init__(shared, peer)
         self._incoming: BodyQueue | None = None
         self._continue_due = False
+        self.holds_body = False
+        """Whether the queue was full before all that was received of the body was in it."""
 
     @property
     def awaits_body(self) -> bool:
@@ -69,6 +71,7 @@ class StreamingWire(RefusingWire):
         """Put what was received of the body into its queue, as far as that takes it; whether
         there is more to come."""
         queue = self._incoming
+        self.holds_body = False
         if queue is None:
             return False
         try:
@@ -91,6 +94,7 @@ class StreamingWire(RefusingWire):
                 error_log.info("%d to %s: %s", error.status, self._peer, escape(str(error)))
                 self.fail_body(RequestBodyError(error.status))
             return False
+        self.holds_body = True
         return True
 
     def fail_body(self, error: RequestBodyError) -> None:

@@ -105,8 +105,13 @@ class Intake:
         if task is not None:
             task.cancel(CancelReason.PEER_CLOSED)
 
+    @property
+    def _is_full(self) -> bool:
+        # What the wire still holds comes first, also where the handler has made room meanwhile.
+        return self._open and (self._wire.holds_body or self.queue.full)
+
     def _is_peers_turn(self) -> bool:
-        return self._open and not self._wire.holds_continue and not self.queue.full
+        return self._open and not self._wire.holds_continue and not self._is_full
 
     def _receive(self) -> None:
         """Read what is there, as far as the queue takes it."""
@@ -149,7 +154,7 @@ class Intake:
         connection = self.connection
         worker = connection._worker
         now, config = worker.now_ms, worker.config
-        full = self._open and self.queue.full
+        full = self._is_full
         if full and not self.queue.notify_when_half_empty():
             worker.asked.append(self)  # the handler was quicker
         was_waiting, self._waits = self._waits, self._is_peers_turn() and not full

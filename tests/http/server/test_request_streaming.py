@@ -26,6 +26,8 @@ from flare.http import (
     stream_body,
 )
 from flare.http.server import ServerConfig
+from flare.http.server.connection import Connection
+from flare.http.server.intake import Intake
 from flare.http.server.wire import BODY, HEAD, IDLE
 
 EXPECT = "Expect: 100-continue"
@@ -659,6 +661,36 @@ def test_bodies_of_every_size_stay_in_step(serve: Serve, connect: Connect) -> No
             # A chunked rest that was not there yet: nobody knows how much of it would come.
             assert number % 2 == 0
             peer = connect(peer.sock.getpeername())
+
+
+def test_a_handler_that_makes_room_just_now_gets_what_was_received_already(
+    start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is full before the end of the body is in it, and empty a moment later."""
+    go = threading.Event()
+    watch = Intake.watch
+
+    def let_it_read(intake: Intake) -> None:
+        if intake.queue.full:
+            go.set()
+            until(lambda: intake.queue.taken == intake.queue.received)
+        watch(intake)
+
+    def handler(request: Request) -> Response:
+        assert go.wait(PATIENCE)
+        return ok(str(len(request.stream.read())))
+
+    running = start(streamed(handler))
+    peer = connect(running.address)
+    monkeypatch.setattr(Intake, "watch", let_it_read)
+    peer.send(head("Transfer-Encoding: chunked") + b"fff6\r\n" + bytes(0xFFF6) + b"\r\n")
+    worker = worker_of(running)
+    until(lambda: worker._connections)
+    (connection,) = worker._connections.values()
+    assert isinstance(connection, Connection)
+    until(lambda: connection._intake is not None and connection._intake.queue.received == 0xFFF6)
+    peer.send(b"a\r\n0123456789\r\n0\r\n\r\n")
+    assert peer.read().body == b"65536"
 
 
 def test_every_answer_is_of_its_own_upload_while_others_leave(
