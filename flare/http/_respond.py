@@ -20,9 +20,6 @@ __all__ = [
     "CHUNKED_BODY",
     "COUNTED_BODY",
     "KEEP_ALIVE",
-    "KNOWN_LENGTHS",
-    "LONGEST_KNOWN",
-    "STARTS",
     "UNTIL_CLOSE_BODY",
     "as_bytes",
     "buffered_head",
@@ -41,8 +38,8 @@ _OWNED_STREAMING = _OWNED | {"trailer"}
 
 KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
 _CLOSE = b"Connection: close\r\n\r\n"
-LONGEST_KNOWN: Final = 1024
-KNOWN_LENGTHS: Final = [b"Content-Length: %d\r\n" % length for length in range(LONGEST_KNOWN + 1)]
+_LONGEST: Final = 1024
+_LENGTH_LINES: Final = [b"Content-Length: %d\r\n" % length for length in range(_LONGEST + 1)]
 
 
 def wants_close(items: Iterable[Item]) -> bool:
@@ -60,7 +57,7 @@ def has_no_content(status: int) -> bool:
 
 def content_length_line(length: int) -> bytes:
     """``Content-Length: N`` and CRLF."""
-    return KNOWN_LENGTHS[length] if length <= LONGEST_KNOWN else b"Content-Length: %d\r\n" % length
+    return _LENGTH_LINES[length] if length <= _LONGEST else b"Content-Length: %d\r\n" % length
 
 
 def buffered_head(
@@ -94,18 +91,17 @@ def buffered_head(
 
 _MEMO_STARTS = 512
 _MEMO_START_BYTES = 512
-STARTS: Final[dict[tuple[object, ...], bytes]] = {}
-"""Starts of response heads, from the status line to the handler's last field, that were sent
-before, by status, reason and fields; no secrets."""
+_starts: dict[tuple[object, ...], bytes] = {}
 
 
 def known_start(response: Response) -> bytes | None:
-    """The start of the head of *response*, from ``STARTS`` where the same was sent before;
-    ``None`` where its head is not that simple, or holds a secret."""
-    key = (response.status, response.reason, *response.headers._items)
-    start = STARTS.get(key)
+    """The start of the head of *response*, from the status line to the handler's last field, kept
+    by status, reason and fields; ``None`` where its head is not that simple, or holds a secret.
+    """
+    status, items = response.status, response.headers._items
+    key = (status, response.reason, *items)
+    start = _starts.get(key)
     if start is None:
-        status, items = response.status, response.headers._items
         if (
             type(status) is not int
             or not 200 <= status < 400  # errors are counted, on the longer road
@@ -117,9 +113,9 @@ def known_start(response: Response) -> bytes | None:
         lines = [field_line(name, value) for _, name, value in items]
         start = status_line(status, response.reason) + b"".join(lines)
         if len(start) <= _MEMO_START_BYTES:
-            if len(STARTS) >= _MEMO_STARTS:
-                STARTS.clear()
-            STARTS[key] = start
+            if len(_starts) >= _MEMO_STARTS:
+                _starts.clear()
+            _starts[key] = start
     return start
 
 

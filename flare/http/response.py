@@ -93,19 +93,23 @@ class Response(_StatusMixin):
 
     __slots__ = (
         "_elapsed_ms",
+        "_headers",
         "_history",
         "_request",
         "_tls_info",
         "_trailers",
+        "_type",
         "_url",
         "body",
         "body_stream",
-        "headers",
         "reason",
         "status",
         "version",
     )
 
+    # None while the fields are a Content-Type of ``_type`` alone, or none where that is "".
+    _headers: HeaderMap | None
+    _type: str
     # What only a received response has; the client fills the slots by themselves.
     _elapsed_ms: float
     _history: list[Response]
@@ -131,10 +135,26 @@ class Response(_StatusMixin):
         self.reason = reason
         self.body = body.encode() if isinstance(body, str) else body
         self.version = version
-        self.headers = HeaderMap(headers)
+        self._headers = HeaderMap(headers)
         self.body_stream: Body | None = None
         # What a client sent, or what makes a request of it: few ask.
         self._request: Request | tuple[str, str, str, FieldBlock, bytes] | None
+
+    @property
+    def headers(self) -> HeaderMap:
+        """The header fields, repeated ones kept."""
+        headers = self._headers
+        if headers is None:
+            kind = self._type
+            items = [("content-type", "Content-Type", kind)] if kind else []
+            headers = self._headers = HeaderMap._from_items(items)
+        return headers
+
+    @headers.setter
+    def headers(self, headers: HeaderMap) -> None:
+        if headers is None:
+            raise TypeError("headers must be a HeaderMap, not None")
+        self._headers = headers
 
     @property
     def request(self) -> Request | None:
@@ -305,52 +325,61 @@ def charset_of(content_type: str) -> str:
     return name
 
 
-_PLAIN_ITEM: Final = ("content-type", "Content-Type", "text/plain; charset=utf-8")
-_JSON_ITEM: Final = ("content-type", "Content-Type", "application/json")
+_PLAIN: Final = "text/plain; charset=utf-8"
+_JSON: Final = "application/json"
 
 
 # Made once: json.dumps makes an encoder for every call that is not all defaults.
 _encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
-def _made(status: int, body: bytes, item: tuple[str, str, str] | None) -> Response:
+def _made(status: int, body: bytes, kind: str) -> Response:
     # All that Response() would set, without a look at what is known to be right.
     response: Response = _new(Response)
     response.status = status
     response.reason = ""
     response.body = body
     response.version = "HTTP/1.1"
-    response.headers = headers = _new(HeaderMap)
-    headers._items = [item] if item is not None else []
+    response._headers = None
+    response._type = kind
     response.body_stream = None
     return response
 
 
 def ok(body: str | bytes = "") -> Response:
     """200 with *body*; ``text/plain; charset=utf-8`` unless it is empty."""
-    data = body if type(body) is bytes else body.encode() if isinstance(body, str) else body
-    return _made(200, data, _PLAIN_ITEM if data else None)
+    data = body.encode() if isinstance(body, str) else body
+    # As ``_made``: the one that answers most requests is spared the call.
+    response: Response = _new(Response)
+    response.status = 200
+    response.reason = ""
+    response.body = data
+    response.version = "HTTP/1.1"
+    response._headers = None
+    response._type = _PLAIN if data else ""
+    response.body_stream = None
+    return response
 
 
 def ok_json(body: str) -> Response:
     """200 with *body*, which is JSON text already."""
-    return _made(200, body.encode(), _JSON_ITEM)
+    return _made(200, body.encode(), _JSON)
 
 
 def ok_json_value(value: Any) -> Response:
     """200 with *value* as compact JSON. Raises ``TypeError`` or ``ValueError`` for what has no
     JSON form, NaN and infinities among it."""
-    return _made(200, _encode_json(value).encode(), _JSON_ITEM)
+    return _made(200, _encode_json(value).encode(), _JSON)
 
 
 def bad_request(msg: str = "Bad Request") -> Response:
     """400 with *msg* as plain text."""
-    return _made(400, msg.encode(), _PLAIN_ITEM)
+    return _made(400, msg.encode(), _PLAIN)
 
 
 def unauthorized(msg: str = "Unauthorized", challenge: str = "Bearer") -> Response:
     """401 with *msg*, and *challenge* as ``WWW-Authenticate`` unless it is empty."""
-    response = _made(401, msg.encode(), _PLAIN_ITEM)
+    response = _made(401, msg.encode(), _PLAIN)
     if challenge:
         response.headers.set("WWW-Authenticate", challenge)
     return response
@@ -358,18 +387,18 @@ def unauthorized(msg: str = "Unauthorized", challenge: str = "Bearer") -> Respon
 
 def forbidden(msg: str = "Forbidden") -> Response:
     """403 with *msg* as plain text."""
-    return _made(403, msg.encode(), _PLAIN_ITEM)
+    return _made(403, msg.encode(), _PLAIN)
 
 
 def not_found(path: str = "") -> Response:
     """404: ``Not Found``, and *path* without its control characters where one is given."""
     shown = "".join(c for c in path if c.isprintable())
-    return _made(404, f"Not Found: {shown}".encode() if shown else b"Not Found", _PLAIN_ITEM)
+    return _made(404, f"Not Found: {shown}".encode() if shown else b"Not Found", _PLAIN)
 
 
 def internal_error(msg: str = "Internal Server Error") -> Response:
     """500 with *msg* as plain text. The client sees it: say nothing of the inside."""
-    return _made(500, msg.encode(), _PLAIN_ITEM)
+    return _made(500, msg.encode(), _PLAIN)
 
 
 def redirect(url: str, status: int = 302) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable
 from typing import Any
@@ -269,3 +270,20 @@ def test_a_body_is_also_lines(body, lines):
 def test_iteration_gives_the_bytes():
     assert b"".join(Response(body=b"x" * 20_000)) == b"x" * 20_000
     assert list(Response()) == []
+
+
+def test_the_fields_of_a_small_answer_are_its_own() -> None:
+    first, second = ok("one"), ok("two")
+    first.headers.set("X-One", "1")
+    assert [*first.headers.items()] == [
+        ("Content-Type", "text/plain; charset=utf-8"), ("X-One", "1"),
+    ]  # fmt: skip
+    assert [*second.headers.items()] == [("Content-Type", "text/plain; charset=utf-8")]
+    assert [*ok().headers.items()] == []
+    assert copy.deepcopy(second).headers.get("content-type") == "text/plain; charset=utf-8"
+
+
+def test_fields_must_be_a_map() -> None:
+    response = ok("body")
+    with pytest.raises(TypeError, match="not None"):
+        response.headers = None  # type: ignore[assignment]

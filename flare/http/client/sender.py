@@ -83,7 +83,7 @@ class Reply:
         response.status = head.status
         response.reason = head.reason
         response.version = head.version
-        response.headers = HeaderMap._from_items(list(head.fields.items))
+        response._headers = HeaderMap._from_items(list(head.fields.items))
         response._url = self.target.text
         response._request = self._sent
         response._history = self.history

@@ -36,7 +36,7 @@ from flare.http.request import Request
 from flare.http.response import Response, StreamingResponse
 from flare.http.server.failures import error_response
 from flare.http.server.h1_refusal import CONTINUE
-from flare.http.server.h1_shared import H1Shared
+from flare.http.server.h1_shared import JOINED_BYTES, H1Shared
 from flare.http.server.h1_streamed import StreamingWire
 from flare.http.server.logs import error_log, escape, log_handler_error
 from flare.http.server.wire import (
@@ -59,9 +59,6 @@ if TYPE_CHECKING:
     from flare.tls import TlsInfo
 
 __all__ = ["H1Wire"]
-
-# Up to here one copy of the body is cheaper than a gathered write.
-_JOINED_BYTES = 8 * 1024
 
 _FORWARDED = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-proto"})
 
@@ -212,7 +209,7 @@ class H1Wire(StreamingWire):
         if (
             response.body_stream is not None
             or type(body) is not bytes
-            or len(body) > _JOINED_BYTES
+            or len(body) > JOINED_BYTES
             or head.method == "HEAD"
         ):
             return False
@@ -248,7 +245,7 @@ class H1Wire(StreamingWire):
             self._write(lines)
         else:
             self.sent = len(body)
-            if len(body) <= _JOINED_BYTES:
+            if len(body) <= JOINED_BYTES:
                 self._write(lines + body)
             else:
                 self._write(lines)

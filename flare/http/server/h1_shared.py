@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from flare.http._respond import KEEP_ALIVE
+from flare.http._respond import KEEP_ALIVE, content_length_line, known_start
 from flare.http.proto.errors import HttpParseError
 from flare.http.proto.framing import NO_BODY
 from flare.http.proto.heads import RequestHead, parse_request_head
@@ -14,12 +14,18 @@ from flare.runtime.date_cache import DateCache
 
 if TYPE_CHECKING:
     from flare.http.request import Request
+    from flare.http.response import Response
     from flare.http.server.dispatch import Fate
 
-__all__ = ["H1Shared", "Plan"]
+__all__ = ["JOINED_BYTES", "H1Shared", "Plan"]
+
+JOINED_BYTES = 8 * 1024
+"""Up to here one copy of a body, behind its head, is cheaper than a gathered write."""
 
 _MEMO_READS = 1024
 _MEMO_READ_BYTES = 1024
+_MEMO_HEADS = 1024
+_MEMO_HEAD_BYTES = 1024
 
 
 class Plan(NamedTuple):
@@ -36,7 +42,9 @@ class H1Shared:
     ``known`` maps what one read gave, to a connection with nothing pending, to a ``Plan`` for it,
     where it was a whole request without a body and nothing else. Nothing that may hold a secret,
     in a field or in a query, enters it. ``keep_alive_end`` is the end of the head of nearly every
-    response. *make_plan* finds out who answers, and *stream_limit* how many bytes of body a handler
+    response. ``heads`` holds heads of small responses that were sent within this second, by status,
+    reason, length and fields; these are a string where they are a ``Content-Type`` of it alone.
+    *make_plan* finds out who answers, and *stream_limit* how many bytes of body a handler
     takes that reads them while they arrive, ``None`` for any other handler; it is left out where
     there is no such handler.
     """
@@ -48,6 +56,7 @@ class H1Shared:
         "date",
         "date_line",
         "date_value",
+        "heads",
         "keep_alive_end",
         "known",
         "limits",
@@ -75,6 +84,7 @@ class H1Shared:
             self.limits = self.limits.replace(max_body_size=None)
         self.date = date or DateCache()
         self.known: dict[bytes, Plan] = {}
+        self.heads: dict[tuple[object, ...], bytes] = {}
         self.refresh_date()
 
     def refresh_date(self) -> None:
@@ -83,6 +93,7 @@ class H1Shared:
         self.date_line = self.date.header_line
         self.date_value = self.date.current_string()
         self.keep_alive_end = self.date_line + KEEP_ALIVE
+        self.heads.clear()
 
     def plan(self, read: bytes) -> Plan | None:
         """The plan for what one read gave, as for ``known``; remembered unless it may hold a
@@ -103,3 +114,19 @@ class H1Shared:
                 self.known.clear()
             self.known[read] = plan
         return plan
+
+    def make_head(self, key: tuple[object, ...], response: Response) -> bytes | None:
+        """The head of *response* as for ``heads``, remembered; ``None`` where it is not that
+        simple, or holds a secret, or its body is better sent by a call of its own."""
+        size = len(response.body)
+        if size > JOINED_BYTES:
+            return None
+        start = known_start(response)
+        if start is None:
+            return None
+        head = start + content_length_line(size) + self.keep_alive_end
+        if len(head) <= _MEMO_HEAD_BYTES:
+            if len(self.heads) >= _MEMO_HEADS:
+                self.heads.clear()
+            self.heads[key] = head
+        return head

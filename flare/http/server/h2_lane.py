@@ -44,8 +44,9 @@ _LONGEST_FIELDS: Final = 4 * 1024
 class Heads:
     """Heads of responses as they go out on one connection, while date and table stand still.
 
-    ``known`` maps status, fields and length to what comes before and after the stream's id: the
-    start of HEADERS; then its block and the start of DATA.
+    ``known`` maps status, length and fields, a string where they are a ``Content-Type`` of it
+    alone, to what comes before and after the stream's id: the start of HEADERS; then its block and
+    the start of DATA.
     """
 
     __slots__ = ("_date", "_encoder", "_generation", "known")
@@ -101,7 +102,7 @@ def make_h2_lane(worker: Worker) -> Callable[[H2Connection, bytes], None]:
     """The lane of *worker*: called by its leader with what was read from a connection on which
     nothing is pending. What it leaves is behind ``connection.at``."""
     lease, dispatch, h1 = worker.lease, worker.dispatch, worker.h1
-    enter, leave = lease.enter, lease.leave
+    held, leave = lease.held, lease.held.pop
     make_request, threads = Request._from_head, worker.threads.all
     expose_errors = worker.config.expose_error_messages
     unpack, header_size = _frame_header.unpack_from, _frame_header.size
@@ -153,22 +154,24 @@ def make_h2_lane(worker: Worker) -> Callable[[H2Connection, bytes], None]:
             exchange.head = head
             exchange.fate = fate
             connection.at = after
-            serial = enter(exchange)
+            lease.serial = serial = lease.serial + 1
+            held[serial] = exchange
             try:
                 try:
                     result = function(request)
                 except Exception as error:
                     result = error_response(request, error)
             except BaseException as failure:
-                if leave(serial):
+                if leave(serial, None) is not None:
                     raise
                 worker.deliver(Outcome(exchange, failure=failure))
                 raise Overtaken from None
-            if not leave(serial):
+            if leave(serial, None) is None:
                 # Somebody else leads by now, and reads the outcome.
                 worker.deliver(Outcome(exchange, result))
                 raise Overtaken
             found = None
+            key: tuple[object, ...]
             try:
                 if (
                     type(result) is Response
@@ -179,7 +182,11 @@ def make_h2_lane(worker: Worker) -> Callable[[H2Connection, bytes], None]:
                     and size <= outbox.send_window
                     and not getattr(result, "_trailers", None)
                 ):
-                    key = (result.status, size, *result.headers._items)
+                    headers = result._headers
+                    if headers is None:
+                        key = (result.status, size, result._type)
+                    else:
+                        key = (result.status, size, *headers._items)
                     found = known_head(key)
                     if found is None:
                         found = heads.make(key, result)

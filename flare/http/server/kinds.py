@@ -88,7 +88,7 @@ class Static:
     def serve(self, req: Request) -> Response:
         """The same for everybody."""
         response = Response(self.response.status, body=self._body)
-        response.headers = self._headers
+        response._headers = self._headers
         return response
 
     __call__ = serve

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flare.http._respond import KNOWN_LENGTHS, LONGEST_KNOWN, STARTS
 from flare.http.cancel import CancelReason
 from flare.http.request import Request
 from flare.http.response import Response
@@ -37,9 +36,9 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
     config, h1, lease, dispatch = worker.config, worker.h1, worker.lease, worker.dispatch
     read_bytes, expose_errors = config.read_buffer_size, config.expose_error_messages
     known, make_plan, find = h1.known.get, h1.plan, dispatch.find
-    enter, leave = lease.enter, lease.leave
-    make_request, threads, known_start = Request._from_head, worker.threads.all, STARTS.get
-    tally, send = worker.tally, _make_send(worker)
+    held, leave = lease.held, lease.held.pop
+    make_request, threads, tally = Request._from_head, worker.threads.all, worker.tally
+    known_head, make_head = h1.heads.get, h1.make_head
 
     def serve(connection: Connection) -> None:
         try:
@@ -57,48 +56,69 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
         request = make_request(head, b"", connection.peer, expose_errors)
         if connection.tls_info is not None:
             request.tls_info = connection.tls_info
-        if fate is ASK:
-            try:
-                function, fate = find(request)
-            except Exception:
-                pass  # asked again over there, and answered for
         if not fate.quick:
-            connection.on_data(data)
-            return
+            if fate is ASK:
+                try:
+                    function, fate = find(request)
+                except Exception:
+                    pass  # asked again over there, and answered for
+            if not fate.quick:
+                connection.on_data(data)
+                return
         tally.bytes_in += len(data)
         exchange = worker.spare
         exchange.connection = connection
         exchange.request = request
         exchange.head = head
         exchange.fate = fate
-        serial = enter(exchange)
+        lease.serial = serial = lease.serial + 1
+        held[serial] = exchange
         try:
             try:
                 result = function(request)
             except Exception as error:
                 result = error_response(request, error)
         except BaseException as failure:
-            if leave(serial):
+            if leave(serial, None) is not None:
                 raise
             worker.deliver(Outcome(exchange, failure=failure))
             raise Overtaken from None
-        if not leave(serial):
+        if leave(serial, None) is None:
             # Somebody else leads by now, and reads the outcome.
             worker.deliver(Outcome(exchange, result))
             raise Overtaken
-        start = None
+        answer = None
+        key: tuple[object, ...]
         try:
             if type(result) is Response and result.body_stream is None:
                 body = result.body
-                if type(body) is bytes and (size := len(body)) <= LONGEST_KNOWN:
-                    start = known_start((result.status, result.reason, *result.headers._items))
+                if type(body) is bytes:
+                    headers = result._headers
+                    if headers is None:
+                        key = (result.status, result.reason, len(body), result._type)
+                    else:
+                        key = (result.status, result.reason, len(body), *headers._items)
+                    start = known_head(key) or make_head(key, result)
+                    if start is not None:
+                        answer = start + body
         except Exception:
             pass  # a handler may have put anything in any attribute: say so over there
-        if start is None:
+        if answer is None:
             worker.renew_spare()
             connection.answer(exchange, result)
             return
-        send(connection, b"".join((start, KNOWN_LENGTHS[size], h1.keep_alive_end, body)))
+        try:
+            sent = connection.sock.send(answer)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            connection.close(CancelReason.PEER_CLOSED)
+            return
+        tally.bytes_out += sent
+        if sent == len(answer):
+            connection.deadline = worker.idle_deadline
+        else:
+            connection.owe(memoryview(answer)[sent:])
 
     return serve
 
@@ -107,7 +127,6 @@ def make_static_lane(worker: Worker, answers: StaticAnswers) -> Callable[[Any], 
     """The same for ``serve_static``, where a read that is known is one look-up from its answer."""
     read_bytes, known, tally = worker.config.read_buffer_size, answers.known.get, worker.tally
     repeated, most = answers.repeated, len(answers.repeated) - 1
-    send = _make_send(worker)
 
     def serve(connection: Connection) -> None:
         try:
@@ -123,27 +142,18 @@ def make_static_lane(worker: Worker, answers: StaticAnswers) -> Callable[[Any], 
             return
         tally.bytes_in += len(data)
         answers.served += count
-        send(connection, repeated[count])
-
-    return serve
-
-
-def _make_send(worker: Worker) -> Callable[[Connection, bytes], None]:
-    """What sends the answer of a plain connection, which stays plain if all of it goes."""
-    tally = worker.tally
-
-    def send(connection: Connection, data: bytes) -> None:
+        answer = repeated[count]
         try:
-            sent = connection.sock.send(data)
+            sent = connection.sock.send(answer)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
             connection.close(CancelReason.PEER_CLOSED)
             return
         tally.bytes_out += sent
-        if sent == len(data):
+        if sent == len(answer):
             connection.deadline = worker.idle_deadline
         else:
-            connection.owe(memoryview(data)[sent:])
+            connection.owe(memoryview(answer)[sent:])
 
-    return send
+    return serve

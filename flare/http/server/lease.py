@@ -46,27 +46,28 @@ class Overtaken(BaseException):
 class Lease:
     """At most one task at a time, under a serial that is never used twice."""
 
-    __slots__ = ("_held", "serial")
+    __slots__ = ("held", "serial")
 
     def __init__(self) -> None:
-        self._held: dict[int, Task] = {}
+        self.held: dict[int, Task] = {}
+        """The task under its serial; the lanes enter and leave by it, to save the two calls."""
         self.serial = 0
         """The serial entered last; the leader writes it, anyone may read it."""
 
     def __len__(self) -> int:
         """How many tasks run under it: one, or none."""
-        return len(self._held)
+        return len(self.held)
 
     def enter(self, task: Task) -> int:
         """The leader is about to call *task*. Returns the serial to leave with."""
         self.serial = serial = self.serial + 1
-        self._held[serial] = task
+        self.held[serial] = task
         return serial
 
     def leave(self, serial: int) -> bool:
         """The call is over. False where the lease was seized: the caller leads no more."""
-        return self._held.pop(serial, None) is not None
+        return self.held.pop(serial, None) is not None
 
     def seize(self, serial: int) -> Task | None:
         """Take the lease away: the task that runs under it, or ``None`` where it is over."""
-        return self._held.pop(serial, None)
+        return self.held.pop(serial, None)

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -111,7 +111,7 @@ class Worker:
         self._on_end = on_end
         self._leader_clock: int | None = None
         self._overtaken: tuple[Task, bool] | None = None
-        self._batch: deque[tuple[int, int]] = deque()
+        self._events: Iterator[tuple[int, int]] = iter(())
         self._done: deque[Outcome] = deque()
         self._fired: deque[int] = deque()
         self._to_visit: deque[SocketConnection] = deque()
@@ -272,7 +272,7 @@ class Worker:
                 self.renew_h2_spare()
             self.dispatch.overtaken(task, computing)
             self._guard(task.connection, task.connection.await_task, task)
-        poll, batch, watch = self.reactor._poll_raw, self._batch, watchdog()
+        poll, watch = self.reactor._poll_raw, watchdog()
         while self._running:
             self._run_batch()
             self._run_rest()
@@ -283,7 +283,7 @@ class Worker:
                 or self.now_ms >= self._drain_deadline
             ):
                 return
-            batch.extend(poll(self._timeout_ms(), _BATCH))
+            self._events = iter(poll(self._timeout_ms(), _BATCH))
             self.read_clock()
             if self.now_ms >= self._date_due_ms:
                 self._refresh_date()
@@ -292,9 +292,8 @@ class Worker:
 
     def _run_batch(self) -> None:
         """Work through the events of one poll, each taken out before it is worked on."""
-        batch, connections, lane = self._batch, self._connections, self.lane
-        while batch:
-            token, flags = batch.popleft()
+        connections, lane = self._connections, self.lane
+        for token, flags in self._events:
             connection = connections.get(token)
             if connection is not None:
                 try:

@@ -107,6 +107,21 @@ def is_quiet(worker: Worker) -> bool:
     return dispatch.away == dispatch.busy == dispatch._laned == 0
 
 
+class _ForcedTasks(dict[int, Any]):
+    """What is held under a ``ForcedLease``: entering and leaving are its changes."""
+
+    def __init__(self, lease: ForcedLease) -> None:
+        self._lease = lease
+
+    def __setitem__(self, serial: int, task: Any) -> None:
+        super().__setitem__(serial, task)
+        self._lease.on_enter(serial, task)
+
+    def pop(self, serial: int, default: Any = None) -> Any:
+        self._lease.on_leave()  # nothing to a thread that has entered nothing: who seizes
+        return super().pop(serial, default)
+
+
 class ForcedLease(Lease):
     """Is seized at one *step* of every call whose task is *chosen*.
 
@@ -122,23 +137,21 @@ class ForcedLease(Lease):
         self.taken = 0
         self.entered: list[object] = []
         self._mine = threading.local()
+        self.held = _ForcedTasks(self)
 
-    def enter(self, task: Any) -> int:
-        serial = super().enter(task)
+    def on_enter(self, serial: int, task: Any) -> None:
         self.entered.append(task)
         self._mine.serial = serial if self.chosen(task) else 0
         if self.step == "before":
             self._take()
-        return serial
 
     def within(self) -> None:
         if self.step == "in":
             self._take()
 
-    def leave(self, serial: int) -> bool:
+    def on_leave(self) -> None:
         if self.step == "after":
             self._take()
-        return super().leave(serial)
 
     def _take(self) -> None:
         serial, self._mine.serial = getattr(self._mine, "serial", 0), 0

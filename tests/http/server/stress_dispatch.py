@@ -200,9 +200,9 @@ def round_of(
             until(lambda worker=worker: worker.dispatch.away == 0)
             until(lambda worker=worker: not worker._connections)
             assert not worker._done
-            assert not worker._batch
+            assert next(worker._events, None) is None
             assert not worker.ready
-            assert not worker.lease._held
+            assert not worker.lease.held
     end(server)
     serving.join(30)
     for client in clients:

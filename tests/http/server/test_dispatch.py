@@ -194,7 +194,7 @@ class Routes:
         self.router.get("/fast", self.fast)
 
     def note(self, name: str) -> bool:
-        led = bool(self.worker.lease._held)
+        led = bool(self.worker.lease.held)
         self.on_loop[name].append(led)
         return led
 
@@ -317,7 +317,7 @@ def test_keys_without_end_take_no_memory_without_end(start: Start, connect: Conn
 
 def exile(worker: Any, *, computing: bool) -> None:
     """From inside a handler, twice: it is slow."""
-    if worker.lease._held:
+    if worker.lease.held:
         seize(worker, computing=computing)
 
 
@@ -368,7 +368,7 @@ def test_handlers_that_compute_run_one_at_a_time_and_leave_the_threads_to_others
 
     router = Router()
     router.get("/compute", compute)
-    router.get("/fast", lambda _: ok(str(bool(worker.lease._held))))
+    router.get("/fast", lambda _: ok(str(bool(worker.lease.held))))
     running = start(router, ServerConfig(handler_threads=2))
     worker = worker_of(running)
     peers = [connect(running.address) for _ in range(6)]
@@ -477,7 +477,7 @@ def test_a_slow_handler_is_found_and_the_others_are_served(start: Start, connect
 def test_a_parked_watchdog_is_woken_by_a_batch(
     start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flare.http.server.watch._IDLE_TICKS", 2)
+    monkeypatch.setattr("flare.http.server.watch._IDLE_TICKS", 40)
     monkeypatch.setattr("flare.http.server.watch._PARKED_SECONDS", PATIENCE * 2)
     gate = Gate(echo)
     running = start(lambda request: gate(request) if request.url == "/slow" else echo(request))
