@@ -63,6 +63,7 @@ class Request:
     )
 
     _stream: RequestStream
+    _tls_info: Any
 
     # What few requests have.
     mount_path: Later[str] = Later("_mount_path", str)

@@ -82,10 +82,11 @@ class TlsSocket:
 
     def _decrypt(self) -> bytes:
         incoming, read = self._incoming, self._object.read
-        data = b""
         more: list[bytes] = []
         try:
             data = read(RECORD_BYTES)
+            if data and not incoming.pending and not self._outgoing.pending:
+                return data  # one record and nothing else, as nearly always
             while data and incoming.pending:
                 more.append(data)
                 data = read(RECORD_BYTES)

@@ -141,7 +141,7 @@ def make_h2_lane(worker: Worker) -> Callable[[H2Connection, bytes], None]:
             _, function, fate = plan
             request = make_request(head, b"", connection.peer, expose_errors)
             if connection.tls_info is not None:
-                request.tls_info = connection.tls_info
+                request._tls_info = connection.tls_info
             if fate is ASK:
                 try:
                     function, fate = dispatch.find(request)

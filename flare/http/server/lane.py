@@ -55,7 +55,7 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
         head, function, fate = plan
         request = make_request(head, b"", connection.peer, expose_errors)
         if connection.tls_info is not None:
-            request.tls_info = connection.tls_info
+            request._tls_info = connection.tls_info
         if not fate.quick:
             if fate is ASK:
                 try:
