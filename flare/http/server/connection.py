@@ -11,6 +11,7 @@ peer that does not take its answers cannot hand in more questions.
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from flare.http.cancel import CancelReason
@@ -345,7 +346,7 @@ class Connection(SocketConnection):
         """*task* is over."""
         assert isinstance(task, Exchange | BodyWriter)
         if task.abandoned:
-            task.dispose(result)
+            self._worker.dispatch.close_later(partial(task.dispose, result), task.fate)
             return
         self._end_task()
         if isinstance(task, Exchange):
@@ -527,10 +528,13 @@ class Connection(SocketConnection):
             task.abandoned = True
             task.cancel(reason or CancelReason.SHUTDOWN)
         if stream is not None:
+            exchange = self._exchange
+            assert exchange is not None
             if stream is not task:
-                stream.close(reason)
-            if self._exchange is not None and self._worker.access_log:
-                self._log_access(self._exchange, stream.sent)
+                close = partial(stream.close, reason)
+                self._worker.dispatch.close_later(close, exchange.fate)
+            if self._worker.access_log:
+                self._log_access(exchange, stream.sent)
 
     def resume(self) -> None:
         """Another turn, for requests that were read already."""

@@ -39,7 +39,7 @@ from flare.http.server.lease import IN_LANE, JOINED_LANE, NO_LANE, Overtaken, Ta
 from flare.http.server.logs import error_log, log_late_handler
 from flare.http.server.threads import Outcome, compute_lane
 from flare.http.server.watch import COMPUTING_SHARE
-from flare.http.server.wire import ABORTED, BodyWriter, Exchange
+from flare.http.server.wire import ABORTED, BodyWriter, Closing, Exchange
 
 if TYPE_CHECKING:
     from flare.http.proto.heads import RequestHead
@@ -148,6 +148,8 @@ class Dispatch:
         self._queue = worker.config.handler_queue
         self._fates: dict[int, Fate] = {}
         self._stream_fates: dict[int, Fate] = {}
+        self._closing_fates: dict[int, Fate] = {}
+        self.closings: deque[tuple[Closing, Fate]] = deque()
         # The lease counts what is called under it: here is what that misses, less what of it are
         # no requests.
         self._uncounted = 0
@@ -247,6 +249,28 @@ class Dispatch:
                 fate.mode = "auto" if owner.mode == "pool" else owner.mode
         task.fate = fate
         return self._start(task, fate, is_request=False)
+
+    def close_later(self, close: Callable[[], None], owner: Fate) -> None:
+        """Have *close* called when the loop gets to it: it frees what a response held of a handler
+        whose fate is *owner*, and raises nothing. At once where the worker has ended."""
+        if self._worker.ended:
+            close()
+        else:
+            self.closings.append((Closing(close), owner))
+
+    def run_closings(self) -> None:
+        """Call what ``close_later`` was given, as ``run`` does."""
+        while self.closings:
+            task, owner = self.closings.popleft()
+            if self._worker.ended:
+                task.call()
+                continue
+            fate = self._closing_fates.get(id(owner))
+            if fate is None:
+                fate = self._new_fate(self._closing_fates, owner)
+                fate.mode = "auto" if owner.mode == "pool" else owner.mode
+            task.fate = fate
+            self._start(task, fate, is_request=False)
 
     def _start(self, task: Task, fate: Fate, *, is_request: bool) -> object:
         worker = self._worker

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from flare.http._respond import has_no_content, response_problem, wants_close
@@ -263,7 +264,7 @@ class H2Streams(SocketConnection):
             assert isinstance(task, H2Body)
             sid = task.stream.sid
         if task.abandoned:
-            task.dispose(result)
+            self._worker.dispatch.close_later(partial(task.dispose, result), task.fate)
             if self.open:
                 self._codec.release(sid)
                 self._want_turn()
@@ -307,7 +308,8 @@ class H2Streams(SocketConnection):
             body.abandoned = True
             body.cancel(reason or CancelReason.SHUTDOWN)
         else:
-            body.close(reason)
+            close = partial(body.close, reason)
+            self._worker.dispatch.close_later(close, body.stream.fate)
         return body.away
 
     # -- responses ----------------------------------------------------------------------------
@@ -434,7 +436,7 @@ class H2Streams(SocketConnection):
         taken = self._codec.queue_stream_data(body.stream.sid, body.rest)
         body.rest = body.rest[taken:]
         if not body.rest and body.is_whole:
-            body.close()
+            self._worker.dispatch.close_later(body.close, body.stream.fate)
             self._end_body(body)
 
     def _end_body(self, body: H2Body) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from flare.http.body import close_source
 from flare.http.cancel import CancelCell
@@ -38,6 +38,7 @@ __all__ = [
     "ABORTED",
     "BodyAborted",
     "BodyWriter",
+    "Closing",
     "Exchange",
     "OpeningWire",
     "Switch",
@@ -189,6 +190,49 @@ class BodyWriter(ABC):
     def cancel(self, reason: int) -> None:
         """Tell the source that its chunks are no longer wanted; it may end by itself. Safe while
         a call is in progress."""
+
+
+class _Nobody:
+    """The connection of what no connection waits for."""
+
+    def await_task(self, task: object) -> None:
+        """It runs on another thread."""
+
+    def on_result(self, task: Closing, result: object) -> None:
+        """It is over, or will not be called any more."""
+        task.call()
+
+    def fail(self, error: Exception) -> None:
+        """There is nothing to let go of."""
+
+
+class Closing:
+    """A ``Task`` that frees what a response held which nobody waits for any more.
+
+    To close a source is to call user code, a generator's ``finally`` among it, so it may take its
+    time like any other.
+    """
+
+    __slots__ = ("_close", "abandoned", "connection", "fate", "lane")
+
+    connection: SocketConnection
+    fate: Fate
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        """*close* raises nothing."""
+        self._close: Callable[[], None] | None = close
+        self.connection = cast("SocketConnection", _NOBODY)
+        self.abandoned = False
+        self.lane = NO_LANE
+
+    def call(self) -> None:
+        """Close it, once."""
+        close, self._close = self._close, None
+        if close is not None:
+            close()
+
+
+_NOBODY: Final = _Nobody()
 
 
 class Wire(Protocol):

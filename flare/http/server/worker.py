@@ -316,6 +316,8 @@ class Worker:
         for _ in range(len(self.asked)):  # a handler that reads fast asks again meanwhile
             intake = self.asked.popleft()
             self._guard(intake.connection, intake.on_wanted)
+        if self.dispatch.closings:
+            self.dispatch.run_closings()
         while self._to_visit:
             connection = self._to_visit.popleft()
             self._guard(connection, connection.drain)
@@ -380,6 +382,8 @@ class Worker:
 
     def _timeout_ms(self) -> int:
         if self.ready or self._commands or self._done or self._to_visit or self.asked:
+            return 0
+        if self.dispatch.closings:
             return 0
         due = self.wheel.next_fire_ms()
         if self._drain_deadline != NEVER_MS:
@@ -585,6 +589,7 @@ class Worker:
         self._drop_outcomes()
         self.reactor.close()
         self._on_end()
+        self.dispatch.run_closings()  # last, since nobody can say how long that takes
 
     def _drop_outcomes(self) -> None:
         """Free what results hold that come when nobody leads any more."""
