@@ -26,7 +26,7 @@ from fuzz.registry import harness
 
 MESSAGES_READ = 40
 METHODS = ("GET", "HEAD", "POST", "CONNECT")
-FLAGS = tuple(H1LeniencyConfig.__dataclass_fields__)
+FLAGS = H1LeniencyConfig.__slots__
 
 Message = tuple[object, ...]
 Outcome = tuple[list[Message], str]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
-import threading
-import time
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from leaks import nothing_is_left_behind
 
 # Imported by tests in several folders, so it must be named before any of them.
 pytest.register_assert_rewrite("tls_peers")
@@ -19,58 +18,18 @@ for _name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
     os.environ.pop(_name, None)
     os.environ.pop(_name.lower(), None)
 
-# Threads that live as long as the process by design, and are documented to.
-LASTING_THREADS = ("flare-blocking",)
-GRACE_SECONDS = 3.0
+# Some hundred interpreters are started here; each would compile all that it imports anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
-def _descriptors() -> dict[int, str]:
-    """Open sockets, pipes, event descriptors and the like, by number."""
-    found: dict[int, str] = {}
-    try:
-        numbers = os.listdir("/proc/self/fd")
-    except FileNotFoundError:
-        return found
-    for number in numbers:
-        try:
-            target = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:
-            continue
-        if target.startswith(("socket:", "pipe:", "anon_inode:")):
-            found[int(number)] = target
-    return found
-
-
-def _children() -> set[int]:
-    found: set[int] = set()
-    for path in Path("/proc/self/task").glob("*/children"):
-        try:
-            found.update(int(pid) for pid in path.read_text().split())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
-
-
-def _threads() -> set[threading.Thread]:
-    return {
-        thread for thread in threading.enumerate() if not thread.name.startswith(LASTING_THREADS)
-    }
+def pytest_collection_finish() -> None:
+    """Spare each collection of garbage the modules and tests, which last as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
-    threads, descriptors, children = _threads(), _descriptors(), _children()
-    yield
-    deadline = time.monotonic() + GRACE_SECONDS
-    while True:
-        left: list[object] = [*(_threads() - threads), *(_children() - children)]
-        left += [
-            f"fd {number} -> {target}"
-            for number, target in _descriptors().items()
-            if descriptors.get(number) != target
-        ]
-        if not left or time.monotonic() > deadline:
-            break
-        gc.collect()
-        time.sleep(0.005)
-    assert not left, f"the test left behind: {left}"
+    with nothing_is_left_behind():
+        yield

@@ -133,6 +133,7 @@ def test_the_epoll_numbers_are_the_standard_librarys():
 
 
 @linux
+@pytest.mark.timeout(method="thread")  # SIGALRM is the test's own.
 def test_a_signal_does_not_lengthen_or_end_the_wait():
     calls: list[int] = []
     fd = epoll.epoll_create1()

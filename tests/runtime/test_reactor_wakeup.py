@@ -90,6 +90,7 @@ def test_a_signal_handler_may_wake_the_poll(r):
         signal.signal(signal.SIGUSR1, before)
 
 
+@pytest.mark.timeout(method="thread")  # SIGALRM is the test's own.
 def test_a_signal_alone_does_not_end_the_wait(r):
     calls: list[int] = []
     before = signal.signal(signal.SIGALRM, lambda number, _: calls.append(number))
@@ -104,6 +105,7 @@ def test_a_signal_alone_does_not_end_the_wait(r):
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.timeout(method="thread")  # SIGALRM is the test's own.
 def test_an_exception_out_of_a_signal_handler_leaves_the_reactor_usable(r, pair):
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt

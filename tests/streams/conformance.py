@@ -353,6 +353,7 @@ class StreamConformance:
             helper.result()
         assert handled.is_set()
 
+    @pytest.mark.timeout(method="thread")  # SIGALRM is the test's own.
     def test_a_signal_does_not_take_the_timeout_away(self, pair: Any) -> None:
         one, _ = pair
         one.set_recv_timeout(60)
@@ -368,6 +369,7 @@ class StreamConformance:
                 one.read()
         assert count == 1
 
+    @pytest.mark.timeout(method="thread")  # SIGALRM is the test's own.
     def test_a_signal_handler_that_raises_ends_a_blocked_read(self, pair: Any) -> None:
         class Stop(Exception):
             pass

@@ -314,6 +314,7 @@ def test_close_wakes_a_thread_that_waits(receiver: UdpSocket) -> None:
             assert error.errno == errno.EBADF
 
 
+@pytest.mark.timeout(method="thread")  # SIGALRM is the test's own.
 def test_a_signal_handler_may_close_the_socket_it_interrupts(receiver: UdpSocket) -> None:
     before = signal.signal(signal.SIGALRM, lambda *_: receiver.close())
     try:

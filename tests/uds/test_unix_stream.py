@@ -127,6 +127,7 @@ def test_connect_gives_up_on_a_full_backlog(full: UnixListener) -> None:
 
 @linux_only
 @pytest.mark.parametrize("timeout_ms", [0, 5000])
+@pytest.mark.timeout(method="thread")  # SIGALRM is the test's own.
 def test_a_signal_does_not_end_a_connect(full: UnixListener, timeout_ms: int) -> None:
     accepted: list[UnixStream] = []
     with (
@@ -140,6 +141,7 @@ def test_a_signal_does_not_end_a_connect(full: UnixListener, timeout_ms: int) ->
 
 
 @linux_only
+@pytest.mark.timeout(method="thread")  # SIGALRM is the test's own.
 def test_a_signal_does_not_make_a_connect_look_successful(full: UnixListener) -> None:
     rang: list[object] = []
     with alarm(lambda *_: rang.append(1)), pytest.raises(ConnectionTimeout):
@@ -148,6 +150,7 @@ def test_a_signal_does_not_make_a_connect_look_successful(full: UnixListener) ->
 
 
 @linux_only
+@pytest.mark.timeout(method="thread")  # SIGALRM is the test's own.
 def test_a_signal_handler_that_raises_ends_a_connect(full: UnixListener) -> None:
     def stop(*_: object) -> None:
         raise KeyError("stop")
