@@ -483,10 +483,13 @@ class Connection(SocketConnection):
 
     # -- the end ------------------------------------------------------------------------
 
-    def drain(self) -> None:
-        """Finish what is begun, and end."""
+    def announce_end(self) -> None:
         self.plain = False
         self.wire.drain()
+
+    def drain(self) -> None:
+        """Finish what is begun, and end."""
+        self.announce_end()
         if self._task is not None:
             self._task.cancel(CancelReason.SHUTDOWN)
         elif self._stream is not None:

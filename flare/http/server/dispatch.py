@@ -263,7 +263,7 @@ class Dispatch:
         while self.closings:
             task, owner = self.closings.popleft()
             if self._worker.ended:
-                task.call()
+                self._worker.see_off(task.call)
                 continue
             fate = self._closing_fates.get(id(owner))
             if fate is None:

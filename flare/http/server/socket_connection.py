@@ -103,6 +103,10 @@ class SocketConnection(ABC):
     def on_result(self, task: Task, result: object) -> None:
         """*task* is over."""
 
+    def announce_end(self) -> None:  # noqa: B027 - HTTP/2 has none
+        """A drain has begun, and this will be visited: what is answered before that says so, where
+        the protocol has a word for it in the answer."""
+
     @abstractmethod
     def drain(self) -> None:
         """Finish what is begun, and end."""

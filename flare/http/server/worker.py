@@ -565,20 +565,22 @@ class Worker:
         self._drain_deadline = self.now_ms + timeout_ms
         self._to_drain = len(self._connections)
         # Visited from the loop, one by one: a handler called in between may lose the lease.
-        self._to_visit.extend(self._connections.values())
+        for connection in self._connections.values():
+            connection.announce_end()
+            self._to_visit.append(connection)
 
     def _end(self) -> None:
         self._running = False
-        self._see_off(self._close_listeners)
+        self.see_off(self._close_listeners)
         left = len(self._connections)
         for connection in list(self._connections.values()):
-            self._see_off(self._guard, connection, connection.cut_off)
+            self.see_off(self._guard, connection, connection.cut_off)
         watchdog().forget(self)
         self.dispatch.close()
         with self._posting:
             self.ended = True
         # A drain that came too late to begin ends here, with nothing left to wait for.
-        self._see_off(self._run_commands)
+        self.see_off(self._run_commands)
         if self._drain is not None:
             cut = min(left, self._to_drain)
             self._drain.set_result(
@@ -587,9 +589,9 @@ class Worker:
                 )
             )
         self._drop_outcomes()
+        self.dispatch.run_closings()
         self.reactor.close()
         self._on_end()
-        self.dispatch.run_closings()  # last, since nobody can say how long that takes
 
     def _drop_outcomes(self) -> None:
         """Free what results hold that come when nobody leads any more."""
@@ -603,9 +605,9 @@ class Worker:
                 self.failure = self.failure or outcome.failure
             connection = outcome.task.connection
             arguments = outcome.task, outcome.result
-            self._see_off(self._guard, connection, connection.on_result, *arguments)
+            self.see_off(self._guard, connection, connection.on_result, *arguments)
 
-    def _see_off(self, step: Callable[..., None], *arguments: Any) -> None:
+    def see_off(self, step: Callable[..., None], *arguments: Any) -> None:
         """A step of the end, which nothing may keep from coming."""
         try:
             step(*arguments)

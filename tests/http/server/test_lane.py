@@ -289,6 +289,30 @@ def test_a_drain_ends_a_plain_connection(start: Start, connect: Connect) -> None
     assert peer.is_ended()
 
 
+@pytest.mark.usefixtures("asleep")
+def test_an_answer_in_the_batch_in_which_a_drain_begins_is_the_last(
+    start: Start, connect: Connect
+) -> None:
+    gate = Gate(lambda request: ok("held"))
+    running = start(lambda request: gate(request) if request.url == "/hold" else ok("hello"))
+    holding, other = connect(running.address), connect(running.address)
+    for peer in (holding, other):
+        prime(peer)
+        prime(peer)
+    holding.get("/hold")
+    gate.await_entry()
+    # The loop stands still: the next thing it sees is the drain, and right behind it a request.
+    drain = threading.Thread(target=running.server.drain, args=(PATIENCE * 1000,))
+    drain.start()
+    until(lambda: worker_of(running)._commands)
+    other.get("/known")
+    gate.release.set()
+    reply = other.read()
+    assert (reply.body, reply.get("connection")) == (b"hello", "close")
+    drain.join(PATIENCE)
+    assert not drain.is_alive()
+
+
 @pytest.fixture
 def lane_ahead(start: Start, connect: Connect, step: str) -> Any:
     """A gate's worth of server: arm it, and the next request in the lane loses its lease."""
