@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from typing import Self
+from typing import Final, Self
 
 from flare.http.client.download import HttpDownload
 from flare.http.errors import HttpProtocolError
@@ -98,6 +98,10 @@ def _fetch_all(
             raise HttpProtocolError(f"{partial.size} bytes came of a file of {partial.total}")
 
 
+# In a directory for all, a link that somebody laid there must not choose what is written over.
+_OURS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
 class _Partial:
     """The file being filled, and the note beside it.
 
@@ -120,9 +124,7 @@ class _Partial:
 
     def __enter__(self) -> Self:
         while True:
-            self._fd = os.open(
-                self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666
-            )
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _OURS, 0o666)
             try:
                 if fcntl is not None:
                     fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -185,7 +187,8 @@ class _Partial:
         self.validator = _validator(response.headers) if response._plain else ""
         if self.validator:
             info = {"url": self._url, "validator": self.validator, "total": self.total}
-            with open(self._info, "w", encoding="ascii") as file:
+            number = os.open(self._info, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OURS, 0o666)
+            with open(number, "w", encoding="ascii") as file:
                 json.dump(info, file)
 
     def fits(self, response: HttpDownload) -> bool:

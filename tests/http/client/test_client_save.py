@@ -399,3 +399,22 @@ def test_reading_into_a_buffer():
                 assert download.closed
             assert got == whole
         assert client.idle_count() == 1
+
+
+@pytest.mark.parametrize("suffix", [".part", ".part-info"])
+def test_a_link_laid_in_its_way_is_not_written_through(path, suffix):
+    victim = path.parent / "victim"
+    victim.write_bytes(b"precious")
+    laid = path.parent / f"file.bin{suffix}"
+    laid.symlink_to(victim)
+    with (
+        ScriptedServer([[Whole(), Send(HEAD + DATA)]]) as server,
+        HttpClient(server.base) as client,
+    ):
+        if suffix == ".part":
+            with pytest.raises(OSError, match="symbolic link"):
+                client.download("/file", path)
+        else:
+            client.download("/file", path)
+            assert path.read_bytes() == DATA
+    assert victim.read_bytes() == b"precious"
