@@ -94,7 +94,7 @@ class Intake:
 
     def on_event(self) -> None:
         """The socket is ready, while a task runs and nothing is being written."""
-        if self._is_peers_turn():
+        if self._waits:
             self._receive()
         else:
             # The one event it is armed for: the peer has left, or has stopped sending.

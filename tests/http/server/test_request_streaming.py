@@ -693,6 +693,33 @@ def test_a_handler_that_makes_room_just_now_gets_what_was_received_already(
     assert peer.read().body == b"65536"
 
 
+def test_nothing_is_read_for_a_handler_that_has_closed_its_stream(
+    start: Start, connect: Connect
+) -> None:
+    closed, go = threading.Event(), threading.Event()
+
+    def handler(request: Request) -> Response:
+        request.stream.read(5)
+        request.stream.close()
+        closed.set()
+        assert go.wait(PATIENCE)
+        return ok("answered")
+
+    running = start(streamed(handler))
+    peer = connect(running.address)
+    peer.send(head("Content-Length: 100000") + b"begun")
+    assert closed.wait(PATIENCE)
+    (connection,) = worker_of(running)._connections.values()
+    assert isinstance(connection, Connection)
+    intake = connection._intake
+    assert intake is not None
+    peer.send(b"more")
+    until(lambda: not intake._waits)  # or it would be woken for that over and over
+    assert connection.open
+    go.set()
+    assert peer.read().body == b"answered"
+
+
 def test_every_answer_is_of_its_own_upload_while_others_leave(
     start: Start, connect: Connect
 ) -> None:
