@@ -128,8 +128,10 @@ class Ring:
         length: int = 0,
         op_flags: int = 0,
         group: int = 0,
+        limit: int = 0,
     ) -> None:
-        """Write one entry, ``user_data`` being *data*; submits what there is where it is full."""
+        """Write one entry, ``user_data`` being *data*; submits what there is where it is full.
+        *limit* bytes end a multishot receive, where the kernel knows that."""
         if self.tail >= self.limit:
             self.submit()
         kernel.SQE.pack_into(
@@ -146,7 +148,7 @@ class Ring:
             data,
             group,
             0,
-            0,
+            limit,
             0,
             0,
         )

@@ -86,7 +86,10 @@ class UringListener(Watch):
             self.poller.due[self] = None
             return
         if result >= 0:
-            self._taken.append(result)
+            if self._sock.fileno() < 0:
+                os.close(result)
+            else:
+                self._taken.append(result)
         if not flags & kernel.IORING_CQE_F_MORE:
             if data == self.armed:
                 self.armed = 0

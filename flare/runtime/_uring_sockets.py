@@ -1,7 +1,9 @@
 """What stands in for a connected socket where io_uring does the work: ``UringSocket``.
 
 A ``UringSocket`` has the methods of a non-blocking socket that a server uses, with their usual
-errors. Its ``recv`` hands out what a multishot receive has already brought in. Its ``send`` only
+errors. Its ``recv`` hands out what a multishot receive has already brought in; where more comes
+than is read, that ends, and ``recv`` is the system call until little comes at a time again: so
+what is unread stays in the kernel, and the peer is held back by that. Its ``send`` only
 writes a submission entry, where the data is small: all sends of a turn of the loop go to the
 kernel with the ``io_uring_enter`` that waits for the next events, and are complete when it
 returns, since they do not wait themselves (``MSG_DONTWAIT``). What the socket's buffer did not
@@ -30,12 +32,13 @@ from flare.runtime._pollers import (
     INTEREST_READ,
     INTEREST_WRITE,
 )
+from flare.runtime._ring import BUFFER_BYTES
 from flare.runtime._uring_watch import Watch
 
 if TYPE_CHECKING:
     from flare.runtime.uring import UringPoller
 
-__all__ = ["LISTED", "SENDS", "SLOW", "SMALL_BYTES", "Backlog", "UringSocket"]
+__all__ = ["AHEAD_BYTES", "LISTED", "SENDS", "SLOW", "SMALL_BYTES", "Backlog", "UringSocket"]
 
 SMALL_BYTES: Final = 16 * 1024
 """The most that one ``send`` leaves to the next ``io_uring_enter``."""
@@ -43,9 +46,13 @@ SMALL_BYTES: Final = 16 * 1024
 SENDS: Final = 1 << 62
 """The ``user_data`` of a send is this and its place in the turn; those of others are below."""
 
-_UNREAD_BYTES = 64 * 1024  # past this much that nobody reads, the receive pauses
+AHEAD_BYTES: Final = 16 * 1024
+"""The most that one multishot receive brings in, where the kernel can be told (Linux 6.17)."""
+
+_UNREAD_BYTES = 8 * 1024  # with more than this behind the first piece, nothing is received ahead
 _NOW = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 # With MSG_WAITALL a send of which only a part is taken counts as failed, so that it is reported.
+_PEEK_NOW = _NOW | socket.MSG_PEEK
 _ALL_NOW = _NOW | socket.MSG_WAITALL
 _SEND = struct.Struct("<BBHiQQIIQ")  # the first 40 bytes of an entry; the rest stays zero
 _SEND_AT = struct.Struct("<QI")
@@ -129,6 +136,7 @@ class UringSocket(Watch):
         "_backlog",
         "_batch",
         "_cancelled",
+        "_direct",
         "_place",
         "_receiving",
         "_rest",
@@ -163,6 +171,7 @@ class UringSocket(Watch):
         ``LISTED`` once it is among those to report; else ``SLOW``."""
         self._receiving = 0  # the user_data of the receive
         self._cancelled = False
+        self._direct = False  # nothing is received ahead of recv
         self._turn = self._batch = -1  # of the last send
         self._place = 0
         self._backlog: Backlog | None = None
@@ -342,15 +351,17 @@ class UringSocket(Watch):
 
     def _read(self, size: int) -> bytes:
         """``recv``, where it is not that simple."""
+        if not self.data and not self.ended:
+            if self._receiving:
+                self._look()
+            if self._direct and not (self._receiving or self.data or self.ended):
+                return self._receive_now(size)
         if not self.data:
-            if not self.ended:
-                self.poller.turn(0)  # it may have come just now
-            if not self.data:
-                if self.error:
-                    raise OSError(self.error, os.strerror(self.error))
-                if self.ended:
-                    return b""
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            if self.error:
+                raise OSError(self.error, os.strerror(self.error))
+            if self.ended:
+                return b""
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         rest, left, pieces = self._rest, size, []
         while self.data:
             piece = self.data
@@ -362,8 +373,44 @@ class UringSocket(Watch):
             left -= len(piece)
             self.data = rest.pop(0) if rest else b""
             self._unread -= len(self.data)
-        self._receive_on()
         return b"".join(pieces)
+
+    def _look(self) -> None:
+        """Have here what the peer has sent by now, if anything."""
+        poller = self.poller
+        poller.lead()
+        poller.turn(0)
+        if self.data or self.ended or not self._receiving:
+            return
+        if self.epoch == poller.epoch and not self._cancelled and poller.ring.all_submitted():
+            return
+        # The receive has yet to be begun, or another thread has to carry it out.
+        try:
+            self.inner.recv(1, _PEEK_NOW)
+        except (BlockingIOError, InterruptedError):
+            # Unless that thread has taken it just now: it tells so before anything is submitted.
+            poller.push_nothing()
+            poller.turn(0)
+            return
+        except OSError:  # which the receive will find, too
+            pass
+        poller.wait_for(lambda: bool(self.data or self.ended or not self._receiving))
+
+    def _receive_now(self, size: int) -> bytes:
+        try:
+            data = self.inner.recv(size, _NOW)
+        except (BlockingIOError, InterruptedError):
+            raise
+        except OSError as error:
+            self.ended = True
+            self.error = self.error or error.errno or errno.EIO
+            raise
+        if not data:
+            self.ended = True
+        elif len(data) < min(size, BUFFER_BYTES):
+            self._direct = False
+            self._receive_on()
+        return data
 
     def received(self, chunk: bytes, result: int, flags: int) -> None:
         """The receive has brought *chunk*, the end of the stream, or its own end."""
@@ -380,6 +427,8 @@ class UringSocket(Watch):
             if self.data:
                 self._rest.append(chunk)
                 self._unread += len(chunk)
+                if self._unread > _UNREAD_BYTES:
+                    self._direct = True
             else:
                 self.data = chunk
         elif result == 0:
@@ -389,12 +438,10 @@ class UringSocket(Watch):
             self.error = self.error or -result
         if more:
             # What another thread has begun completes on that thread, and would wake it.
-            if self._unread > _UNREAD_BYTES or self.epoch != self.poller.epoch:
+            if self._direct or self.epoch != self.poller.epoch:
                 self._cancel_receive()
         else:
             self._receive_on()
-            if self.oneshot and not self._receiving and not self.ended:
-                self.poller.due[self] = None
         if chunk or self.ended:
             self._tell()
 
@@ -404,21 +451,21 @@ class UringSocket(Watch):
             self.poller.push_cancel(self._receiving)
 
     def _receive_on(self) -> None:
-        """Have bytes brought in, unless too many are here already."""
-        if self._receiving or self.ended or self.closed or self._unread > _UNREAD_BYTES:
+        """Have bytes brought in, or reported, whichever it is."""
+        poller = self.poller
+        if self._receiving or self.ended or self.closed or poller.closed:
             return
-        if self.poller.closed:
-            return
-        self._receiving = self.poller.push_receive(self)
-        self.epoch = self.poller.epoch
-        if self.mode == INTEREST_READ and self.fast != LISTED:
-            self.poller.due[self] = None
+        if not self._direct:
+            self._receiving = poller.push_receive(self)
+            self.epoch = poller.epoch
+        if self.mode or self.oneshot:
+            poller.due[self] = None
 
     # -- what is reported ---------------------------------------------------------------
 
     def watch(self, interest: int, mask: int, *, oneshot: bool = False) -> None:
-        """See ``Watch``. What can be received is known without a poll request."""
-        super().watch(interest, mask & ~_READ_MASK, oneshot=oneshot)
+        """See ``Watch``. What is received ahead is known without a poll request."""
+        super().watch(interest, 0, oneshot=oneshot)
         self._receive_on()
 
     def forget(self) -> None:
@@ -432,19 +479,31 @@ class UringSocket(Watch):
         if self.oneshot:
             if self.ended:
                 self.poller.news[self] = None
-            elif not self._receiving:  # unread data keeps it from seeing the end
-                self.mask = select.POLLRDHUP
-                super().arm()
-        elif not self.mode:
-            pass  # its one shot has been fired
-        elif self.error or (self.mode & INTEREST_READ and (self.data or self.ended)):
+            elif not self._receiving:  # which would see the end
+                self._arm_for(select.POLLRDHUP)
+            return
+        mode = self.mode
+        if not mode:
+            return  # its one shot has been fired
+        if self.error or (mode & INTEREST_READ and (self.data or self.ended)):
             if self.fast != LISTED:
                 self.poller.news[self] = None
-        else:
-            if self.mode == INTEREST_READ and self.fast != LISTED:
-                self.fast = self.epoch
-            if self._backlog is None:
-                super().arm()
+            return
+        if mode == INTEREST_READ and self.fast != LISTED:
+            self.fast = self.epoch
+        mask = 0
+        if mode & INTEREST_WRITE and self._backlog is None:
+            mask = select.POLLOUT
+        if mode & INTEREST_READ and not self._receiving:
+            mask |= _READ_MASK
+        self._arm_for(mask)
+
+    def _arm_for(self, mask: int) -> None:
+        if self.armed and mask != self.mask:
+            self.poller.push_cancel(self.armed)
+            self.armed = self.ready = 0
+        self.mask = mask
+        super().arm()
 
     def _tell(self) -> None:
         """Report what is new, to whom it concerns."""
@@ -469,8 +528,11 @@ class UringSocket(Watch):
             return flags
         if not self.mode:
             return 0
-        if self.mode & INTEREST_READ and (self.data or self.ended):
-            flags |= EVENT_READABLE
+        if self.mode & INTEREST_READ:
+            if self.data or self.ended:
+                flags |= EVENT_READABLE
+            elif self._receiving:
+                flags &= ~(EVENT_READABLE | EVENT_HUP)
         elif not self.error:
             flags &= ~EVENT_HUP
         if self.error and self.mode & INTEREST_WRITE:

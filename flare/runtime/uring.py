@@ -36,6 +36,7 @@ from flare.runtime._pollers import (
 from flare.runtime._ring import BUFFER_BYTES, GROUP, Ring
 from flare.runtime._uring_listeners import UringListener
 from flare.runtime._uring_sockets import (
+    AHEAD_BYTES,
     LISTED,
     SENDS,
     SLOW,
@@ -101,7 +102,26 @@ class UringPoller:
         self._waker: Waker | None = waker
         self._woken = False
         self._wake = 0
+        self._ahead_bytes = self._find_limit()
         self._watch_waker()
+
+    def _find_limit(self) -> int:
+        """``AHEAD_BYTES`` where this kernel ends a multishot receive after so many, else 0."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.close()
+            self.ring.push(
+                kernel.IORING_OP_RECV,
+                ours.fileno(),
+                0,
+                flags=kernel.IOSQE_BUFFER_SELECT,
+                ioprio=kernel.IORING_RECV_MULTISHOT,
+                group=GROUP,
+                limit=AHEAD_BYTES,
+            )
+            self.ring.enter(int(_PATIENCE_SECONDS * 1000))
+            results = [result for _, result, _ in self.ring.completions()]
+        return AHEAD_BYTES if results == [0] else 0
 
     # -- requests -----------------------------------------------------------------------
 
@@ -122,8 +142,13 @@ class UringPoller:
             flags=kernel.IOSQE_BUFFER_SELECT,
             ioprio=kernel.IORING_RECV_MULTISHOT,
             group=GROUP,
+            limit=self._ahead_bytes,
         )
         return data
+
+    def push_nothing(self) -> None:
+        """Have something to submit."""
+        self.ring.push(kernel.IORING_OP_NOP, -1, 0, flags=_SKIP)
 
     def push_accept(self, listener: UringListener) -> int:
         """Begin to accept at *listener*."""
@@ -219,8 +244,7 @@ class UringPoller:
 
     def wait(self, timeout_ms: int, max_events: int) -> list[tuple[int, int]]:
         """See ``Poller``. May return early, and empty, after a socket has been let go."""
-        if threading.get_ident() != self._leader:
-            self._change_leader()
+        self.lead()
         news = self.news
         # Those reported last time that still have something are reported again.
         for sock in self._reported:
@@ -228,8 +252,12 @@ class UringPoller:
                 sock.fast = SLOW
                 if sock.mode == INTEREST_READ:
                     news[sock] = None
+            elif sock.mode == INTEREST_READ:
+                sock.fast = sock.epoch
+                if not sock.epoch:  # nothing is received ahead any more
+                    self.due[sock] = None
             else:
-                sock.fast = sock.epoch if sock.mode == INTEREST_READ else SLOW
+                sock.fast = SLOW
         self._reported.clear()
         self._arm()
         deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms > 0 else 0.0
@@ -296,9 +324,13 @@ class UringPoller:
             events.append((WAKEUP_TOKEN, EVENT_READABLE))
         return events
 
-    def _change_leader(self) -> None:
-        """Another thread goes on. Sockets move when they next receive, the others now."""
-        before, self._leader = self._leader, threading.get_ident()
+    def lead(self) -> None:
+        """The calling thread goes on, maybe for another. Sockets move when they next receive,
+        the others now."""
+        ident = threading.get_ident()
+        if ident == self._leader:
+            return
+        before, self._leader = self._leader, ident
         if not before:
             return
         self.epoch += 1
