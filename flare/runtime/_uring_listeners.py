@@ -45,6 +45,10 @@ class UringListener(Watch):
         """As that of a socket."""
         self._sock.setsockopt(level, option, value)
 
+    def getsockname(self) -> Any:
+        """As that of a socket."""
+        return self._sock.getsockname()
+
     @property
     def family(self) -> int:
         """As that of a socket."""

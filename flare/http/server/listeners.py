@@ -12,13 +12,15 @@ successor takes it over.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from flare._ffi.socket_filter import drop_all
+from flare._ffi.sock_diag import has_half_open
+from flare._ffi.socket_filter import drop_syns
 from flare.errors import ConnectionRefused, NetworkError, ValidationError, map_oserror
 from flare.net import SocketAddr
 from flare.tcp import TcpListener
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from flare.http.server.tls import ServerTls
 
 __all__ = [
+    "LOST",
+    "SHORTAGES",
     "Listener",
     "Place",
     "WorkerListeners",
@@ -35,11 +39,25 @@ __all__ = [
     "bind_all",
     "bind_unix",
     "inherited_fds",
+    "is_being_joined",
     "name_of",
     "refuse_newcomers",
 ]
 
 Listener = TcpListener | UnixListener
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors of ``accept`` that another one would have too, for now."""
+
+LOST = frozenset(
+    getattr(errno, name)
+    for name in (
+        "ECONNABORTED ECONNRESET EPROTO ENOPROTOOPT EOPNOTSUPP ENETDOWN ENETUNREACH ENONET "
+        "EHOSTDOWN EHOSTUNREACH EPERM"
+    ).split()
+    if hasattr(errno, name)
+)
+"""Those of the connection that was first in the queue, or of its way: accept(2) hands them on."""
 
 _FIRST_FD = 3  # of those that a service manager passes on; sd_listen_fds(3)
 _PROBE_MS = 250
@@ -136,16 +154,22 @@ def _allow_others(listener: TcpListener) -> None:
 
 
 def refuse_newcomers(sock: socket.socket) -> None:
-    """Let nobody join the queue of *sock* any more; who waits in it can still be accepted. It
-    lasts, for all who have a descriptor of it. Without this, one that comes between the last
-    ``accept`` and the close would be told it is served, and then be reset."""
+    """Let nobody begin to connect to *sock* any more; who waits in its queue, or is about to, can
+    still be accepted. It lasts, for all who have a descriptor of it. Without this, one that comes
+    between the last ``accept`` and the close would be told it is served, and then be reset."""
     if sock.family != socket.AF_UNIX:
-        drop_all(sock)
+        drop_syns(sock)
         return
     try:
         sock.shutdown(socket.SHUT_RD)
     except OSError:  # not where the system has no such thing for listeners
         pass
+
+
+def is_being_joined(sock: socket.socket) -> bool:
+    """Whether somebody has begun to connect to the port of *sock* and may take it for done, but
+    is not in the queue yet: the last packet of the handshake is on its way."""
+    return sock.family != socket.AF_UNIX and has_half_open(sock.family, sock.getsockname()[1])
 
 
 def name_of(listener: Listener) -> str:

@@ -7,7 +7,6 @@ nothing; several of one server only listen at the same sockets.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import threading
@@ -37,7 +36,13 @@ from flare.http.server.intake import Intake
 from flare.http.server.kinds import Static
 from flare.http.server.lane import make_lane, make_static_lane
 from flare.http.server.lease import Lease, Overtaken, Task
-from flare.http.server.listeners import Place, refuse_newcomers
+from flare.http.server.listeners import (
+    LOST,
+    SHORTAGES,
+    Place,
+    is_being_joined,
+    refuse_newcomers,
+)
 from flare.http.server.logs import error_log
 from flare.http.server.preface_wire import PrefaceWire
 from flare.http.server.proxy_wire import ProxyWire
@@ -61,16 +66,8 @@ __all__ = ["Worker"]
 _ACCEPTS = 64  # connections taken for one readiness of a listener
 _ACCEPT_PAUSE_MS = 100  # what a shortage of descriptors pauses accepting for
 _BATCH = 256
-_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# The connection that was first in the queue is gone, or its way is: accept(2) hands its error on.
-_LOST = frozenset(
-    getattr(errno, name)
-    for name in (
-        "ECONNABORTED ECONNRESET EPROTO ENOPROTOOPT EOPNOTSUPP ENETDOWN ENETUNREACH ENONET "
-        "EHOSTDOWN EHOSTUNREACH EPERM"
-    ).split()
-    if hasattr(errno, name)
-)
+_HANDSHAKE_MS = 1500  # what one that has begun gets at a drain: a lost packet is sent again in 1 s
+_HANDSHAKE_LOOK_MS = 10
 _ACCEPT_AGAIN_TOKEN = 0  # a timer's, never a connection's
 
 
@@ -144,6 +141,8 @@ class Worker:
         self._drain: Future[ShutdownReport] | None = None
         self._drain_deadline = NEVER_MS
         self._to_drain = 0
+        self._handshakes_end = 0
+        self._stopped_accepting: Callable[[], None] | None = None
         self.draining = False
         self.leaving = False
         """Draining, while a successor serves on: nobody is to notice."""
@@ -279,7 +278,7 @@ class Worker:
             if self.on_turn is not None:
                 self.on_turn()
             if self._drain is not None and (
-                not (self._connections or self.reactor.unsent)
+                not (self._connections or self._listeners or self.reactor.unsent)
                 or self.now_ms >= self._drain_deadline
             ):
                 return
@@ -403,6 +402,7 @@ class Worker:
                 self._guard(connection, connection.on_timer)
             elif token == _ACCEPT_AGAIN_TOKEN:
                 self._listen()
+                self._end_accepting()
 
     def _refresh_date(self) -> None:
         self.h1.refresh_date()
@@ -437,6 +437,9 @@ class Worker:
             for sock in self._listeners.values():
                 sock.close()
             self._listeners.clear()
+            stopped, self._stopped_accepting = self._stopped_accepting, None
+            if stopped is not None:
+                stopped()
 
     def _accept(self, token: int) -> bool:
         """Take the connections that wait, a turn's worth; never more than may be open.
@@ -456,9 +459,9 @@ class Worker:
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError as error:
-                if error.errno in _LOST:
+                if error.errno in LOST:
                     continue
-                if error.errno not in _SHORTAGES:
+                if error.errno not in SHORTAGES:
                     raise map_oserror(error, "accept") from error
                 # What waits would be reported over and over: look away for a while.
                 error_log.error("cannot accept for now: %s", error)
@@ -490,6 +493,8 @@ class Worker:
         self._connections[connection.token] = connection
         connection.begin()
         if self._drain is not None:
+            self._to_drain += 1
+            connection.announce_end()
             self._to_visit.append(connection)
 
     def _first_wire(self, peer: SocketAddr) -> Wire:
@@ -558,8 +563,9 @@ class Worker:
                     refuse_newcomers(sock)
                 while self._accept(token):
                     pass
-        self._close_listeners()
-        stopped_accepting()
+        if self._own and not self.leaving:
+            self._handshakes_end = self.now_ms + _HANDSHAKE_MS
+        self._stopped_accepting = stopped_accepting
         self._drain = report
         self.draining = True
         self._drain_deadline = self.now_ms + timeout_ms
@@ -568,6 +574,25 @@ class Worker:
         for connection in self._connections.values():
             connection.announce_end()
             self._to_visit.append(connection)
+        self._end_accepting()
+
+    def _end_accepting(self) -> None:
+        """Draining: close the listeners, once nobody is in the middle of a handshake with them."""
+        if self._drain is None:
+            return
+        if self._accepting and self._handshakes_end:
+            listeners = self._listeners
+            awaited = self.now_ms < self._handshakes_end and any(
+                map(is_being_joined, listeners.values())
+            )
+            for token in list(listeners):
+                while self._accept(token):
+                    pass
+            if awaited:
+                delay_ms = self.now_ms - self.wheel.now_ms() + _HANDSHAKE_LOOK_MS
+                self.wheel.schedule(delay_ms, _ACCEPT_AGAIN_TOKEN)
+                return
+        self._close_listeners()
 
     def _end(self) -> None:
         self._running = False

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import select
+import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from dispatching import until, worker_of
 from serving import PATIENCE, Address, Connect, Start
 
 from flare.errors import AddressInUse, NetworkError, ValidationError
 from flare.http import Request, Response, ok
 from flare.http.server import HttpServer, ShutdownReport, stream_response
 from flare.net import SocketAddr
+
+sys.path.append(str(Path(__file__).parents[2] / "_ffi"))
+from half_open import begin_to_connect, hear_again
 
 BRIEF = 100
 AMPLE = 10_000
@@ -424,3 +432,35 @@ def test_several_loops_are_drained_together(connect: Connect) -> None:
     assert server.drain(AMPLE) == ShutdownReport(drained=12)
     thread.join(PATIENCE)
     assert all(peer.is_ended() for peer in peers)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a filter on a socket")
+def test_a_drain_serves_who_had_begun_to_connect(start: Start) -> None:
+    """To whom the kernel has said yes; that was lost, and is said again after a second."""
+    running = start(hello)
+    worker = worker_of(running)
+    with socket.socket() as client, ThreadPoolExecutor(1) as pool:
+        begin_to_connect(client, running.address)
+        drain = pool.submit(running.server.drain, AMPLE)
+        until(lambda: worker.draining)
+        hear_again(client)
+        assert select.select([], [client], [], PATIENCE)[1]
+        client.settimeout(PATIENCE)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        reply = b""
+        while piece := client.recv(1000):
+            reply += piece
+        assert reply.startswith(b"HTTP/1.1 200")
+        assert reply.endswith(b"hello")
+        assert drain.result() == ShutdownReport(drained=1)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(running.address)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a filter on a socket")
+def test_who_does_not_go_on_connecting_does_not_keep_a_drain(start: Start) -> None:
+    running = start(hello)
+    with socket.socket() as client:
+        begin_to_connect(client, running.address)
+        assert running.server.drain(AMPLE) == ShutdownReport()
+    running.join()
