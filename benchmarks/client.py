@@ -18,12 +18,13 @@ from benchmarks.client_workloads import (
     WorkerError,
     client_workers,
 )
+from benchmarks.command import add_arguments as add_common_arguments
+from benchmarks.command import publish, times
 from benchmarks.environment import client_versions, describe, make_environment, require_programs
 from benchmarks.launcher import LaunchError
 from benchmarks.processes import choose_cores
-from benchmarks.report import Run, as_markdown, draw, write
+from benchmarks.report import Run
 from benchmarks.results import Results
-from benchmarks.server import RESULTS, positive, some_of, times
 
 __all__ = ["add_arguments", "run"]
 
@@ -31,19 +32,14 @@ _QUICK_ROUNDS = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=positive, default=21, metavar="N", help="default: 21")
-    parser.add_argument(
-        "--only",
-        type=some_of(CLIENT_WORKLOADS),
-        metavar="WORKLOAD,...",
-        help=", ".join(CLIENT_WORKLOADS),
-    )
-    parser.add_argument(
-        "--peers", type=some_of(CLIENTS), metavar="PEER,...", help=", ".join(CLIENTS)
-    )
-    parser.add_argument("--quick", action="store_true", help="two rounds of everything")
-    parser.add_argument(
-        "--name", help="of the files in benchmarks/results; default: client and the time"
+    add_common_arguments(
+        parser,
+        CLIENT_WORKLOADS,
+        CLIENTS,
+        "client",
+        rounds=21,
+        seconds=None,
+        quick="two rounds of everything",
     )
 
 
@@ -68,13 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         results = measure_all(workloads, peers, rounds, bench)
     titles = {peer.name: peer.title for peer in CLIENTS.values()}
     finished = Run(facts, workloads, results, titles, CLIENT_GOALS)
-    print("\n" + as_markdown(finished))
-    written = write(finished, RESULTS / (arguments.name or f"client-{began:%Y%m%d-%H%M%S}"))
-    try:
-        written.append(draw(python, written[0]))
-    except RuntimeError as error:
-        print(error)
-    print(f"written to {RESULTS}: {', '.join(path.name for path in written)}")
+    publish(finished, python, "client", began, arguments.name)
     return 0
 
 

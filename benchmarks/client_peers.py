@@ -7,10 +7,11 @@ made. All have a timeout, as a program that means to end has.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["CLIENTS", "Client", "ClientPeer", "make_client"]
+__all__ = ["CLIENTS", "H2_CLIENTS", "Client", "ClientPeer", "make_client"]
 
 _SECONDS = 30
 _COPY_BYTES = 65536
@@ -44,11 +45,11 @@ def _check(status: int) -> None:
 
 
 class _Flare:
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, *, http2: bool = False) -> None:
         from flare.http import HttpClient
 
         self._base = base
-        self._client = HttpClient()
+        self._client = HttpClient(prefer_h2c=http2)
 
     def get(self, path: str) -> bytes:
         response = self._client.get(self._base + path)
@@ -133,11 +134,11 @@ class _Urllib3:
 
 
 class _Httpx:
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, *, http2: bool = False) -> None:
         import httpx
 
         self._base = base
-        self._client = httpx.Client(timeout=_SECONDS)
+        self._client = httpx.Client(timeout=_SECONDS, http1=not http2, http2=http2)
 
     def get(self, path: str) -> bytes:
         response = self._client.get(self._base + path)
@@ -260,8 +261,17 @@ CLIENTS: dict[str, ClientPeer] = {
 }
 """In the order of measuring and telling; flare is what the others are compared with."""
 
+H2_CLIENTS: dict[str, ClientPeer] = {
+    peer.name: peer
+    for peer in (
+        ClientPeer("flare-h2", "flare", ("flare",), "", partial(_Flare, http2=True)),
+        ClientPeer("httpx-h2", "httpx[http2]", ("httpx", "h2"), "", partial(_Httpx, http2=True)),
+    )
+}
+"""Those that speak HTTP/2 by prior knowledge."""
+
 
 def make_client(name: str, base: str) -> Client:
     """The client of that name, of the server at *base*."""
-    client: Client = CLIENTS[name].make(base)
+    client: Client = (CLIENTS | H2_CLIENTS)[name].make(base)
     return client

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.client_peers import make_client
+from benchmarks.client_peers import Client, make_client
 from benchmarks.processes import resident_bytes
 
 __all__ = ["main"]
@@ -66,32 +66,40 @@ class Worker:
         return {"wall": time.perf_counter() - began, "cpu": time.process_time() - busy}
 
     def do_threads(
-        self, path: str, answer: str, count: int, threads: int, shared: bool
+        self, path: str, answer: str, count: int, threads: int, shared: bool, tries: int = 1
     ) -> dict[str, float]:
-        """*count* requests by each of *threads* threads, with one client or one for each."""
+        """*count* requests by each of *threads* threads, with one client or one for each. Each
+        request has so many *tries*; how many failed is told."""
         expected = answer.encode()
         clients = [
             self._client if shared else make_client(self._name, self._base) for _ in range(threads)
         ]
-        wrong: list[int] = []
+        wrong: list[Exception] = []
+        failed: list[Exception] = []
         start = threading.Barrier(threads + 1)
 
+        def get(client: Client) -> None:
+            for left in reversed(range(tries)):
+                try:
+                    if client.get(path) != expected:
+                        raise AssertionError("a wrong body")
+                except Exception as error:
+                    (failed if left else wrong).append(error)
+                else:
+                    return
+
         def ask(number: int) -> None:
-            get = clients[number].get
-            get(path)  # connects
+            client = clients[number]
+            get(client)  # connects
             start.wait()
-            try:
-                for _ in range(count):
-                    if get(path) != expected:
-                        wrong.append(number)
-            except BaseException:
-                wrong.append(number)
-                raise
+            for _ in range(count):
+                get(client)
 
         workers = [threading.Thread(target=ask, args=(number,)) for number in range(threads)]
         for each in workers:
             each.start()
         start.wait(30)
+        failed.clear()
         began, busy = time.perf_counter(), time.process_time()
         for each in workers:
             each.join()
@@ -100,8 +108,8 @@ class Worker:
             for client in clients:
                 client.close()
         if wrong:
-            raise AssertionError("a thread got a wrong answer")
-        return figures
+            raise AssertionError(f"{len(wrong)} requests failed") from wrong[0]
+        return {**figures, "failed": float(len(failed))}
 
     def do_memory(self, path: str, count: int) -> dict[str, float]:
         """By how many bytes the process has grown after *count* requests."""
@@ -121,7 +129,8 @@ def main() -> int:
         try:
             reply: dict[str, Any] = worker.do(json.loads(line))
         except Exception as error:
-            reply = {"error": f"{type(error).__name__}: {error}"}
+            cause = f" ({error.__cause__!r})" if error.__cause__ else ""
+            reply = {"error": f"{type(error).__name__}: {error}{cause}"}
         print(json.dumps(reply), flush=True)
     return 0
 

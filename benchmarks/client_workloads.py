@@ -10,7 +10,7 @@ import json
 import os
 import selectors
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ __all__ = [
     "CLIENT_GOALS",
     "CLIENT_WORKLOADS",
     "ClientBench",
+    "ClientProcess",
     "ClientWorkload",
     "WorkerError",
     "client_workers",
@@ -59,12 +60,12 @@ class ClientBench:
 
 
 class ClientProcess:
-    """A ``client_worker`` of *peer*."""
+    """A ``client_worker`` of *peer*, of the server at *url*, run by *python* on *cores*."""
 
-    def __init__(self, peer: ClientPeer, url: str, bench: ClientBench) -> None:
+    def __init__(self, peer: ClientPeer, url: str, python: Path, cores: Set[int]) -> None:
         self.peer = peer
-        command = [str(bench.python), "-m", "benchmarks.client_worker", peer.name, url]
-        with pinned(bench.cores.server):
+        command = [str(python), "-m", "benchmarks.client_worker", peer.name, url]
+        with pinned(cores):
             self._process = subprocess.Popen(
                 command,
                 cwd=_ROOT,
@@ -117,7 +118,7 @@ def client_workers(
     ):
         workers: dict[str, ClientProcess] = {}
         for peer in peers:
-            workers[peer.name] = ClientProcess(peer, serving.url, bench)
+            workers[peer.name] = ClientProcess(peer, serving.url, bench.python, bench.cores.server)
             stack.callback(workers[peer.name].stop)
         yield workers
 

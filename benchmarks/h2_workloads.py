@@ -1,7 +1,8 @@
 """What is measured of HTTP/2, who takes part, and what flare must reach.
 
 Servers speak it without TLS, by prior knowledge, asked by h2load. Decoders of HPACK get the heads
-of ``tests/http2/heads.json``, each once in a run, with a fresh table for each connection.
+of ``tests/http2/heads.json``, each once in a run, with a fresh table for each connection. Clients
+are shared by 40 threads, and ask nginx, which has the core that makes the load of servers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.apps.common import KEEP_ALIVE_SECONDS, PLAINTEXT
+from benchmarks.client_peers import H2_CLIENTS
+from benchmarks.client_workloads import ClientProcess, WorkerError
 from benchmarks.goals import Goal
 from benchmarks.launcher import Server, running
 from benchmarks.load import LoadError
@@ -27,9 +30,11 @@ _ROOT = Path(__file__).resolve().parent.parent
 _H2 = Deployment(http2=True)
 _WARM_UP_SECONDS = 1
 _GRACE_SECONDS = 20
+_TRIES = 20  # for a request of a client's: a lost connection fails all that are on it
 _PER_CPU = Metric("per_cpu", "per CPU second", "")
 _BUSY = Metric("busy", "core busy", "%")
 _MEAN = Metric("mean_ms", "mean", "ms", more_is_better=False)
+_FAILED = Metric("failed", "failed", "", more_is_better=False)
 _HEADS = Metric("rate", "heads/s", "/s")
 _STRINGS = Metric("rate", "strings/s", "/s")
 
@@ -53,7 +58,7 @@ def _hypercorn(place: Place, deployment: Deployment) -> list[str]:
 
 
 def _no_server(place: Place, deployment: Deployment) -> list[str]:
-    raise LoadError("a codec is no server")
+    raise LoadError("neither a codec nor a client is a server")
 
 
 H2_PEERS: dict[str, Peer] = {
@@ -64,6 +69,7 @@ H2_PEERS: dict[str, Peer] = {
         Peer("hypercorn", "hypercorn (h2)", ("hypercorn", "h2"), _hypercorn),
         PEERS["nginx"],
         Peer("hpack", "hpack (PyPI)", ("hpack",), _no_server),
+        Peer("httpx", "httpx[http2]", ("httpx", "httpcore", "h2"), _no_server),
     )
 }
 
@@ -188,6 +194,58 @@ class Decoding:
         return {"rate": float(done.stdout)}
 
 
+@dataclass(frozen=True)
+class SharedClient:
+    """One client that so many threads ask of, each again and again, over one connection. What
+    fails is asked again, which takes its time, and counted."""
+
+    name: str
+    title: str
+    peers: tuple[str, ...] = ("flare", "httpx")
+    threads: int = 40
+    count: int = 50
+    metrics: tuple[Metric, ...] = (RATE, _PER_CPU, _BUSY, _FAILED)
+
+    def seconds(self, bench: Bench) -> int:
+        return _WARM_UP_SECONDS + bench.seconds + 1
+
+    def measure(self, bench: Bench, peer: Peer) -> dict[str, float]:
+        client = H2_CLIENTS[f"{peer.name}-h2"]
+        with running(PEERS["nginx"], _H2, bench.python, bench.cores.load, probe=_ask) as server:
+            worker = ClientProcess(client, server.url, bench.python, bench.cores.server)
+            try:
+                self._ask(worker)
+                wall = cpu = failed = 0.0
+                asked = 0
+                while wall < bench.seconds:
+                    figures = self._ask(worker)
+                    wall += figures["wall"]
+                    cpu += figures["cpu"]
+                    failed += figures["failed"]
+                    asked += self.threads * self.count
+            except WorkerError as error:
+                raise LoadError(str(error)) from None
+            finally:
+                worker.stop()
+        return {
+            "rate": asked / wall,
+            "per_cpu": asked / max(cpu, 1e-6),
+            "busy": 100 * cpu / wall,
+            "failed": failed,
+        }
+
+    def _ask(self, worker: ClientProcess) -> dict[str, float]:
+        return worker.ask(
+            "threads",
+            path="/",
+            answer=PLAINTEXT.decode(),
+            count=self.count,
+            threads=self.threads,
+            shared=True,
+            tries=_TRIES,
+        )
+
+
 _TABLE: tuple[Workload, ...] = (
     H2Throughput(
         "h2",
@@ -196,6 +254,7 @@ _TABLE: tuple[Workload, ...] = (
     ),
     Decoding("hpack", "HPACK: decoding of request and response heads", "heads", (_HEADS,)),
     Decoding("huffman", "HPACK: decoding of the strings in them", "strings", (_STRINGS,)),
+    SharedClient("h2-client", "40 threads of 50 requests each with one h2c client"),
 )
 
 H2_WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _TABLE}
@@ -206,4 +265,6 @@ H2_GOALS: tuple[Goal, ...] = (
     Goal("h2", "h2: of nginx", "rate", 0.4, peer="nginx"),
     Goal("hpack", "hpack: of the PyPI hpack", "rate", 2.0, peer="hpack"),
     Goal("huffman", "huffman: of the PyPI hpack", "rate", 3.0, peer="hpack"),
+    Goal("h2-client", "h2-client: of httpx[http2]", "rate", 3.0, peer="httpx"),
+    Goal("h2-client", "h2-client: requests that failed", "failed", 0, "", floor=False),
 )

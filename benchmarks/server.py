@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.command import add_arguments as add_common_arguments
+from benchmarks.command import publish, times
 from benchmarks.environment import describe, make_environment, require_programs, versions
 from benchmarks.goals import GOALS, Goal
 from benchmarks.launcher import LaunchError, NotAvailable
@@ -16,61 +18,20 @@ from benchmarks.load import LoadError
 from benchmarks.measures import Bench, Workload
 from benchmarks.peers import PEERS, Peer
 from benchmarks.processes import choose_cores, raise_descriptor_limit
-from benchmarks.report import Run, as_markdown, draw, write
+from benchmarks.report import Run
 from benchmarks.results import Results
 from benchmarks.workloads import WORKLOADS
 
-__all__ = ["RESULTS", "add_arguments", "compare", "positive", "run", "some_of", "times"]
+__all__ = ["add_arguments", "compare", "run"]
 
-RESULTS = Path(__file__).resolve().parent / "results"
 _START_SECONDS = 1
 _IDLE_CONNECTIONS = 10_000
 _QUICK_IDLE_CONNECTIONS = 1_000
 
 
-def add_arguments(
-    parser: argparse.ArgumentParser,
-    workloads: Mapping[str, Workload] = WORKLOADS,
-    peers: Mapping[str, Peer] = PEERS,
-    name: str = "server",
-) -> None:
-    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="default: 5")
-    parser.add_argument(
-        "--seconds", type=positive, default=5, metavar="S", help="of one measurement; default: 5"
-    )
-    parser.add_argument(
-        "--only", type=some_of(workloads), metavar="WORKLOAD,...", help=", ".join(workloads)
-    )
-    parser.add_argument("--peers", type=some_of(peers), metavar="PEER,...", help=", ".join(peers))
-    parser.add_argument(
-        "--quick", action="store_true", help="one round of one second, 1,000 idle connections"
-    )
-    parser.add_argument(
-        "--name", help=f"of the files in benchmarks/results; default: {name} and the time"
-    )
-
-
-def positive(text: str) -> int:
-    """An argument that is a number of 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def some_of(known: Mapping[str, object]) -> Callable[[str], list[str]]:
-    """An argument that lists some of *known*, in the order of that."""
-
-    def parse(text: str) -> list[str]:
-        wanted = text.split(",")
-        unknown = [name for name in wanted if name not in known]
-        if unknown:
-            raise argparse.ArgumentTypeError(
-                f"no {', '.join(unknown)}; there are {', '.join(known)}"
-            )
-        return [name for name in known if name in wanted]
-
-    return parse
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    quick = "one round of one second, 1,000 idle connections"
+    add_common_arguments(parser, WORKLOADS, PEERS, "server", quick=quick)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -84,20 +45,22 @@ def compare(
     all_peers: Mapping[str, Peer],
     goals: Sequence[Goal],
     title: str,
+    load: str = "wrk",
 ) -> int:
-    """``run``, for these workloads, peers and goals; *title* is what files are called."""
+    """``run``, for these workloads, peers and goals; *title* is what files are called, *load* the
+    program that makes the load."""
     began = datetime.now(UTC)
     rounds = 1 if arguments.quick else arguments.rounds
     seconds = 1 if arguments.quick else arguments.seconds
     peers = [all_peers[name] for name in arguments.peers or all_peers]
     workloads = [all_workloads[name] for name in arguments.only or all_workloads]
-    require_programs([peer.name for peer in peers])
+    require_programs([peer.name for peer in peers], load=load)
     python = make_environment()
     cores = choose_cores(os.sched_getaffinity(0))
     descriptors = raise_descriptor_limit()
     facts = {"date": f"{began:%Y-%m-%d %H:%M} UTC", **describe(python, cores)}
     facts["versions"] = ", ".join(
-        f"{name} {version}" for name, version in versions(python, peers).items()
+        f"{name} {version}" for name, version in versions(python, peers, load).items()
     )
     facts["settings"] = f"{times(rounds, 'round')} of {seconds} s, medians (least - most)"
     with tempfile.TemporaryDirectory(prefix="flare-benchmark-") as scripts:
@@ -105,15 +68,9 @@ def compare(
         bench = Bench(python, cores, seconds, Path(scripts), descriptors, idle)
         _announce(workloads, peers, rounds, bench)
         results = measure_all(workloads, peers, rounds, bench)
-    finished = Run(facts, workloads, results, goals=goals)
-    print("\n" + as_markdown(finished))
-    name = arguments.name or f"{title}-{began:%Y%m%d-%H%M%S}"
-    written = write(finished, RESULTS / name)
-    try:
-        written.append(draw(python, written[0]))
-    except RuntimeError as error:
-        print(error)
-    print(f"written to {RESULTS}: {', '.join(path.name for path in written)}")
+    titles = {peer.name: peer.title for peer in all_peers.values()}
+    finished = Run(facts, workloads, results, titles, goals)
+    publish(finished, python, title, began, arguments.name)
     return 0
 
 
@@ -130,11 +87,6 @@ def _announce(
         f" about {total // 60 + 1} min",
         flush=True,
     )
-
-
-def times(count: int, what: str) -> str:
-    """How many of what, in words that agree."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def measure_all(

@@ -11,11 +11,11 @@ import argparse
 import shutil
 
 from benchmarks.apps.common import BLOB_SIZES, blob
+from benchmarks.command import add_arguments as add_common_arguments
 from benchmarks.environment import SetupError
 from benchmarks.goals import Goal
 from benchmarks.measures import Ask, Throughput, Workload
 from benchmarks.peers import PEERS, Deployment
-from benchmarks.server import add_arguments as add_server_arguments
 from benchmarks.server import compare
 
 __all__ = ["TLS_GOALS", "TLS_PEERS", "TLS_WORKLOADS", "add_arguments", "run"]
@@ -52,7 +52,7 @@ TLS_GOALS: tuple[Goal, ...] = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_server_arguments(parser, TLS_WORKLOADS, TLS_PEERS, "tls")
+    add_common_arguments(parser, TLS_WORKLOADS, TLS_PEERS, "tls")
 
 
 def run(arguments: argparse.Namespace) -> int:
