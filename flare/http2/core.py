@@ -73,6 +73,7 @@ class ConnectionCore:
         self.buffered = 0  # bytes of bodies that are kept for who takes them whole
         self._max_buffered = config.max_buffered_bytes if isinstance(config, Http2Config) else None
         self._starving = False
+        self.says_continue = True  # to requests that wait for leave to send their body
         self.settings_acked = False
         self.failure: Http2Error | None = None
         self.now_ms = 0

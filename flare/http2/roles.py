@@ -146,7 +146,7 @@ class ServerRole:
             self.refuse(stream, 413)
         else:
             conn.opened_streams.append(stream_id)
-            if head.expect_continue:
+            if head.expect_continue and conn.says_continue:
                 conn.send_headers(stream, [(":status", "100")], False)
 
     def _connect(self, stream: Stream, protocol: str) -> None:

@@ -64,6 +64,9 @@ def is_h2_alpn(alpn: str) -> bool:
 class Http2Connection:
     """One connection of a server.
 
+    A request that waits for 100 (Continue) gets it with its head, unless *says_continue* is off:
+    then whoever takes the request has to ``send_informational``.
+
     The initial SETTINGS are there to be drained at once. ``feed`` deals with faults of single
     streams by itself; on one of the connection it queues GOAWAY and raises ``Http2Error``, and
     the caller sends what ``drain`` has and closes. Methods that take the id of a stream which is
@@ -72,10 +75,15 @@ class Http2Connection:
     """
 
     def __init__(
-        self, config: Http2Config | None = None, *, request_factory: RequestFactory = Http2Request
+        self,
+        config: Http2Config | None = None,
+        *,
+        request_factory: RequestFactory = Http2Request,
+        says_continue: bool = True,
     ) -> None:
         self._make_request = request_factory
         self._conn = Connection(config or Http2Config())
+        self._conn.says_continue = says_continue
         self._upgrade_request: Any = None
         self._conn.start()
 
@@ -94,13 +102,14 @@ class Http2Connection:
         settings_payload: bytes,
         *,
         request_factory: RequestFactory = Http2Request,
+        says_continue: bool = True,
     ) -> Http2Connection:
         """Go on from HTTP/1.1 after the 101: *req*, whole, is stream 1 and complete.
 
         *settings_payload* is what ``HTTP2-Settings`` held. Raises ``Http2Error`` where it cannot
         be; the request has then to be answered in HTTP/1.1.
         """
-        self = cls(config, request_factory=request_factory)
+        self = cls(config, request_factory=request_factory, says_continue=says_continue)
         self._conn.apply_peer_settings(settings_payload)
         self._conn.adopt_request(req.method)
         self._upgrade_request = req

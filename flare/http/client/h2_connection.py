@@ -6,7 +6,7 @@ they have what they want:
 
 - whoever finds something to send, and nobody sending, sends it;
 - whoever finds nobody reading, reads, and feeds what came to the codec, for all streams;
-- the others sleep, each on its own condition, until their streams have news, or a role is free.
+- the others sleep (``sleepers.py``), until their streams have news, or a role is free.
 
 Who leaves, with an answer, an error or its time being up, hands on what it did: it wakes a sleeper
 if a role is free that somebody must have. The socket never blocks. A sender that finds it full
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import select
 import threading
 from collections.abc import Callable
@@ -28,6 +27,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from flare.errors import ConnectionReset, NetworkError, Timeout
+from flare.http.client.sleepers import Sleepers
+from flare.http.client.socket_poll import GONE, SocketPoll
 from flare.http.client.timeouts import Clock, Timeouts
 from flare.http.client.transport import Stream
 from flare.http.errors import HttpProtocolError
@@ -54,8 +55,6 @@ _DRAIN_BYTES = 128 * 1024
 _PING_AFTER_SECONDS = 5.0
 _PING_WAIT_MS = 2000
 
-_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
-
 
 def h2_config() -> Http2ClientConfig:
     """What a client announces. A response's head is bounded as in HTTP/1.1, and its time by the
@@ -70,16 +69,6 @@ def h2_config() -> Http2ClientConfig:
         write_timeout_ms=0,
         max_body_size=None,
     )
-
-
-class _Sleeper:
-    """A thread that waits for its stream, or for a role."""
-
-    __slots__ = ("condition", "ready")
-
-    def __init__(self, ready: Callable[[], bool], lock: threading.Lock) -> None:
-        self.ready = ready
-        self.condition = threading.Condition(lock)
 
 
 class _Unlocked:
@@ -133,27 +122,19 @@ class H2Connection:
         self.capacity = _STREAMS_UNTOLD
         self._stream = stream
         self._on_session = on_session
-        self._sleepers: list[_Sleeper] = []
+        self._sleepers = Sleepers(self.lock)
         self._reading = False
+        self._read_for: Callable[[], bool] | None = None  # what the reader waits for itself
         self._writing = False
+        self._only_writing = False  # waits for room, and does not read
         self._unsent = memoryview(b"")
         self._unflushed = False  # TLS has taken what it could not send
         self._unpolled = tls is not None  # there may be input that no poll tells of
         self._pings = 0
-        self._wake_fd, self._ring_fd = os.pipe()
         self._closed = False
-        os.set_blocking(self._wake_fd, False)
-        os.set_blocking(self._ring_fd, False)
         stream.set_nonblocking(True)
-        # Two, since one poll object is for one thread at a time.
-        self._read_poll = self._new_poll(select.POLLIN)
-        self._write_poll = self._new_poll(select.POLLOUT)
-
-    def _new_poll(self, events: int) -> select.poll:
-        poll = select.poll()
-        poll.register(self._stream.fileno(), events)
-        poll.register(self._wake_fd, select.POLLIN)
-        return poll
+        self._reader = SocketPoll(stream.fileno())
+        self._writer = SocketPoll(stream.fileno())
 
     # -- for the pool -------------------------------------------------------------------
 
@@ -216,11 +197,12 @@ class H2Connection:
         The lock may have been held by a thread that is not here.
         """
         self.lock = threading.Lock()
+        self._sleepers = Sleepers(self.lock)
         self.failure = NetworkError(f"connection to {self.peer} is of another process")
         self.capacity = 0
         self._closed = True
-        os.close(self._wake_fd)
-        os.close(self._ring_fd)
+        self._reader.close()
+        self._writer.close()
         if self.tls is None:
             self._stream.close()
         else:
@@ -273,23 +255,18 @@ class H2Connection:
             return
         want = clock.wait_ms(limit, doing, self.peer)
         end = monotonic() + want / 1000 if want else None
-        sleeper: _Sleeper | None = None
         try:
             while not ready():
                 if end is not None and monotonic() >= end:
                     raise clock.wait_error(phase, limit, want, self.peer, doing)
                 if not self._writing and self._has_output():
-                    self._write(end)
+                    self._write(end, ready)
                 elif not self._reading:
-                    self._read(end)
+                    self._read(end, ready)
                 else:
-                    if sleeper is None:
-                        sleeper = _Sleeper(ready, self.lock)
-                        self._sleepers.append(sleeper)
-                    sleeper.condition.wait(None if end is None else max(0.0, end - monotonic()))
+                    left = -1 if end is None else max(0.0, end - monotonic())
+                    self._sleepers.sleep(ready, left)
         finally:
-            if sleeper is not None:
-                self._sleepers.remove(sleeper)
             self._hand_on()
 
     def _hand_on(self) -> None:
@@ -300,11 +277,12 @@ class H2Connection:
         if unsent:
             self.send_now()
             unsent = self.failure is None and self._has_output()
-        if unsent or not self._reading:
-            if self._sleepers:
-                self._sleepers[0].condition.notify()
+        if (unsent or not self._reading) and not self._sleepers.wake_one():
+            # Who has one role can take the other, but has to know.
+            if not self._reading and self._only_writing:
+                self._writer.ring()
             elif unsent and self._reading:
-                self._ring()  # the reader can send, but has to know
+                self._reader.ring()
 
     def send_now(self) -> None:
         """Send what can be sent at once; the lock is held. A failure shows to who waits."""
@@ -321,12 +299,14 @@ class H2Connection:
     def _has_output(self) -> bool:
         return bool(self._unsent) or self._unflushed or self.codec.wants_write
 
-    def _read(self, end: float | None) -> bool:
-        """Be the reader: wait for input until *end*, and take it in; whether there was any."""
+    def _read(self, end: float | None, ready: Callable[[], bool] | None = None) -> bool:
+        """Be the reader: wait for input until *end*, or *ready*, and take it in; whether there was
+        any."""
         if self.failure is not None:
             return False
         data: bytes | None = None
         self._reading = True
+        self._read_for = ready
         try:
             with self._unlocked:
                 data = self._receive(end)
@@ -338,6 +318,7 @@ class H2Connection:
             self._take_in(data)
         finally:
             self._reading = False
+            self._read_for = None
             self._close_at_last()
         return bool(data)
 
@@ -349,7 +330,7 @@ class H2Connection:
                 return self._read_all()
             except Timeout:
                 pass
-        if not self._poll(self._read_poll, end):
+        if not self._reader.wait(select.POLLIN, end):
             return None
         try:
             return self._read_all()
@@ -380,13 +361,7 @@ class H2Connection:
             self._fail(HttpProtocolError(f"{exc} (from {self.peer})"))
             return
         self._count()
-        self._wake()
-
-    def _wake(self) -> None:
-        """Wake those who have what they wait for; the lock is held."""
-        for sleeper in self._sleepers:
-            if sleeper.ready():
-                sleeper.condition.notify()
+        self._sleepers.wake_ready()
 
     def _count(self) -> None:
         """How many streams there may be in all, from what the server has said."""
@@ -397,8 +372,9 @@ class H2Connection:
             limit = conn.peer.max_concurrent_streams
             self.capacity = min(MAX_STREAMS, _STREAMS_UNTOLD if limit is None else limit)
 
-    def _write(self, end: float | None) -> None:
-        """Be the writer: send what there is, waiting for room until *end*, and read meanwhile."""
+    def _write(self, end: float | None, ready: Callable[[], bool] | None = None) -> None:
+        """Be the writer: send what there is, and read meanwhile; wait for room until *end*, or
+        *ready*."""
         if self.failure is not None:
             return
         self._writing = True
@@ -409,7 +385,7 @@ class H2Connection:
                 with self._unlocked:
                     blocked = not self._send_some()
                 if blocked:
-                    if end is not None and monotonic() >= end:
+                    if (ready is not None and ready()) or (end is not None and monotonic() >= end):
                         return
                     self._wait_for_room(end)
         except NetworkError as exc:
@@ -425,7 +401,9 @@ class H2Connection:
         queued = outbox.queued_bytes
         self._unsent = memoryview(self.codec.drain(_DRAIN_BYTES))
         if outbox.queued_bytes != queued:
-            self._wake()
+            self._sleepers.wake_ready()
+            if self._read_for is not None and self._read_for():
+                self._reader.ring()
 
     def _send_some(self) -> bool:
         """Send a piece; whether any went. The lock is not held."""
@@ -442,44 +420,25 @@ class H2Connection:
 
     def _wait_for_room(self, end: float | None) -> None:
         """Wait until something can be sent, and take in what comes, if nobody else does."""
-        reading = not self._reading
-        fd = self._stream.fileno()
-        self._write_poll.modify(fd, select.POLLOUT | (select.POLLIN if reading else 0))
+        reading = not self._reading and not self._sleepers.wake_one()
+        events = select.POLLOUT
         if reading:
             self._reading = True
+            events |= select.POLLIN
+        self._only_writing = not reading
         data: bytes | None = None
         try:
             with self._unlocked:
-                if self._poll(self._write_poll, end) & (select.POLLIN | _GONE) and reading:
+                if self._writer.wait(events, end) & (select.POLLIN | GONE) and reading:
                     try:
                         data = self._read_all()
                     except Timeout:
                         pass
         finally:
+            self._only_writing = False
             if reading:
                 self._reading = False
         self._take_in(data)
-        if reading and self._sleepers:
-            self._sleepers[0].condition.notify()  # to read on while this sends
-
-    def _poll(self, poll: select.poll, end: float | None) -> int:
-        """What of the socket is ready, or 0 at *end* or when rung; the lock is not held."""
-        left = None if end is None else max(0.0, (end - monotonic()) * 1000)
-        events = 0
-        for fd, event in poll.poll(left):
-            if fd == self._wake_fd:
-                if self.failure is not None:
-                    continue  # which is for whoever polls
-                with contextlib.suppress(BlockingIOError):
-                    os.read(fd, 4096)
-            else:
-                events = event
-        return events
-
-    def _ring(self) -> None:
-        """End the polls that are under way."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._ring_fd, b"\0\0")
 
     def _lost(self, exc: NetworkError) -> NetworkError:
         """The failure of a connection whose stream raised *exc*."""
@@ -501,9 +460,7 @@ class H2Connection:
                     self._stream.write(self.codec.drain())
         self.failure = failure
         self.capacity = 0
-        for sleeper in self._sleepers:
-            sleeper.condition.notify()
-        self._ring()
+        self._wake_all()
         self._close_at_last()
 
     def _close_at_last(self) -> None:
@@ -513,8 +470,8 @@ class H2Connection:
         self._closed = True
         with contextlib.suppress(OSError):
             self._stream.close()
-        os.close(self._wake_fd)
-        os.close(self._ring_fd)
+        self._reader.close()
+        self._writer.close()
 
     def cancel(self, sid: int, code: int = Http2ErrorCode.CANCEL) -> None:
         """Forget a stream; one that is not over is reset. Takes the lock, waits for nothing."""
@@ -525,16 +482,12 @@ class H2Connection:
     def wake(self) -> None:
         """Let every thread that waits look again. Takes the lock."""
         with self.lock:
-            for sleeper in self._sleepers:
-                sleeper.condition.notify()
-            if not self._closed:
-                self._ring()
+            self._wake_all()
 
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            self._closed = True
-            os.close(self._wake_fd)
-            os.close(self._ring_fd)
+    def _wake_all(self) -> None:
+        self._sleepers.wake_all()
+        self._reader.ring()
+        self._writer.ring()
 
     def __repr__(self) -> str:
         state = "closed" if self.failure is not None else f"streams={self.leases}"

@@ -76,6 +76,7 @@ class H2Connection(H2Streams):
                     switch.request,
                     switch.settings,
                     request_factory=self._factory(),
+                    says_continue=self._says_continue(),
                 )
             )
             self._out.append(_SWITCHING)

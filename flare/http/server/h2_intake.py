@@ -35,6 +35,7 @@ class H2Intake:
     __slots__ = (
         "_budget_ms",
         "_codec",
+        "_continue_due",
         "_limit",
         "_turn_began",
         "_waits",
@@ -52,6 +53,7 @@ class H2Intake:
         stream: H2Stream,
         queue: BodyQueue,
         limit: int,
+        continue_due: bool,
     ) -> None:
         self.connection = connection
         self.stream = stream
@@ -61,6 +63,7 @@ class H2Intake:
         self.deadline = NEVER_MS
         self._codec = codec
         self._limit = limit
+        self._continue_due = continue_due
         self._waits = False
         worker = connection._worker
         self._turn_began = worker.now_ms
@@ -68,15 +71,23 @@ class H2Intake:
         queue.connect(self._ask)
 
     def _ask(self) -> None:
-        """From the handler's thread: there is room again."""
+        """From the handler's thread: it waits, or there is room again."""
         worker = self.connection._worker
         worker.asked.append(self)
         worker.reactor.wakeup()
 
     def on_wanted(self) -> None:
-        """There is room again."""
+        """The handler waits for its first byte, or there is room again."""
         if self.open and self.connection.open:
+            self.say_continue()
             self.connection._want_turn()
+
+    def say_continue(self) -> None:
+        """The body is wanted: a peer that waits for leave to send it gets that."""
+        if self._continue_due:
+            self._continue_due = False
+            if self.open and self._codec.stream_is_open(self.stream.sid):
+                self._codec.send_informational(self.stream.sid, 100)
 
     def feed(self) -> None:
         """Hand on what has come, as far as the queue takes it."""
@@ -89,6 +100,8 @@ class H2Intake:
             if not data:
                 break
             queue.put(data)
+        if queue.received > before:
+            self._continue_due = False  # it has not waited
         if queue.received > self._limit:
             self._end(RequestBodyError(413))
         elif codec.stream_ended(sid):
@@ -106,11 +119,12 @@ class H2Intake:
             self._budget_ms -= now - self._turn_began
         self._budget_ms += received
         full = self.queue.full
+        handlers_turn = full or self._continue_due
         if full and not self.queue.notify_when_half_empty():
             worker.asked.append(self)  # the handler was quicker
-        was_waiting, self._waits = self._waits, not full
+        was_waiting, self._waits = self._waits, not handlers_turn
         self._turn_began = now
-        if full:
+        if handlers_turn:
             self.deadline = NEVER_MS
             self.connection.time_handler(self.stream)
         elif received or not was_waiting:

@@ -79,7 +79,13 @@ class H2Streams(SocketConnection):
     ) -> None:
         super().__init__(worker, sock, token, peer, tls_info)
         config = worker.h2_config
-        self._use(Http2Connection(config, request_factory=self._factory()))
+        self._use(
+            Http2Connection(
+                config,
+                request_factory=self._factory(),
+                says_continue=self._says_continue(),
+            )
+        )
         self._max_queued = config.max_queued_bytes
         self._out: list[bytes | memoryview] = []
         self._ready: deque[int] = deque()  # whole requests that wait for their turn
@@ -101,6 +107,11 @@ class H2Streams(SocketConnection):
         expose_errors = self._worker.config.expose_error_messages
         return request_factory(self.peer, expose_errors, self.tls_info)
 
+    def _says_continue(self) -> bool:
+        """Whether who waits for leave to send a body gets it at once: no handler reads one by
+        itself."""
+        return self._worker.stream_limit is None
+
     def _want_turn(self) -> None:
         if not self._queued:
             self._queued = True
@@ -117,8 +128,12 @@ class H2Streams(SocketConnection):
         opened.extend(codec.take_opened_streams())
         while opened:
             sid = opened.popleft()
-            if self._worker.stream_limit is None or not self._run_early(sid):
-                self._incoming[sid] = self._body_deadline()
+            if self._worker.stream_limit is not None:
+                if self._run_early(sid):
+                    continue
+                if self._waits_for_leave(sid):
+                    self._codec.send_informational(sid, 100)
+            self._incoming[sid] = self._body_deadline()
         self._ready.extend(codec.take_completed_streams())
         if self._incoming and self._worker.stream_limit is not None:
             self._check_sizes()
@@ -145,12 +160,17 @@ class H2Streams(SocketConnection):
             return True
         if limit is None:
             return False
+        waits = self._waits_for_leave(sid)
         self._codec.hold_request(sid)
         stream = H2Stream(sid, request)
-        intake = self._intakes[sid] = H2Intake(self, self._codec, stream, queue, limit)
+        intake = self._intakes[sid] = H2Intake(self, self._codec, stream, queue, limit, waits)
         intake.feed()
         self._dispatch(stream)
         return True
+
+    def _waits_for_leave(self, sid: int) -> bool:
+        """Whether the peer wants to be told to send the body (RFC 9110 section 10.1.1)."""
+        return self._codec.head_of(sid).expect_continue and not self._codec.received_on(sid)
 
     def _check_sizes(self) -> None:
         """Where bodies may have any size for a handler that reads them, the others are bounded
@@ -378,6 +398,8 @@ class H2Streams(SocketConnection):
             result, length, self._worker.h1.date_value, head_request=head_request
         )
         self._note(stream, result.status)
+        if (intake := self._intakes.get(stream.sid)) is not None:
+            intake.say_continue()  # what makes the body may read it yet
         if head_request or has_no_content(result.status):
             self._codec.send_response(stream.sid, fields)
             _close_logged(source, stream.request)

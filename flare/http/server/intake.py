@@ -183,7 +183,9 @@ class Intake:
     def answer(self, result: object) -> bool:
         """The handler has returned. As ``Connection._answer``."""
         connection = self.connection
-        if not _is_streamed(result):
+        if _is_streamed(result):
+            self._wire.say_continue()  # what makes the body may read it yet
+        else:
             self._leave()
         going_on = connection._answer(self.exchange, result)
         if connection._stream is None:

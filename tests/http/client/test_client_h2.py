@@ -16,6 +16,7 @@ from scripted_h2 import H2Peer, Reply, Wire, data, handling, head
 from flare.errors import NetworkError
 from flare.http import HttpClient, Request
 from flare.http.client import TcpTransport, h2_connection
+from flare.http.client.timeouts import Clock, Timeouts
 from flare.http.errors import HttpProtocolError
 from flare.http2 import (
     Http2Error,
@@ -475,6 +476,43 @@ def test_who_sends_for_all_wakes_those_whose_bodies_went_along():
             assert client.post("/", (bytes(100_000) for _ in range(8))).body == b"done"
 
         together(wait, *[upload] * uploads)
+
+
+def test_who_reads_for_all_goes_on_when_another_has_sent_its_body():
+    """Nothing that comes from the server tells it of that."""
+
+    def script(wire: Wire) -> None:
+        wire.begin()
+        wire.rest()
+
+    with H2Peer(script) as peer:
+        stream = TcpTransport().connect("localhost", peer.port, None)
+        connection = h2_connection.H2Connection(stream, peer.base, None)
+        machine = connection.codec.connection
+
+        def wait(ready) -> None:
+            with connection.lock:
+                connection.wait(ready, Clock(Timeouts.of(5_000)), 5_000, "write", "sending")
+
+        wait(lambda: machine.settings_acked and machine.has_begun)
+        with connection.lock:
+            connection.send_now()
+            sid = connection.next_id()
+            connection.codec.send_request_open(sid, "POST", "http", "localhost", "/")
+            connection.codec.send_data(sid, bytes(10_000), False)
+            body = connection.stream(sid)
+            connection._writing = True  # as another thread's
+
+        thread = threading.Thread(target=wait, args=(lambda: not body.outgoing_bytes,))
+        thread.start()
+        while not connection._reading:
+            thread.join(0.001)
+        with connection.lock:
+            connection._writing = False
+            connection.send_now()
+        thread.join(3)
+        assert not thread.is_alive()
+        connection.close()
 
 
 def test_who_reads_for_all_hands_on_when_its_time_is_up():

@@ -11,6 +11,7 @@ from dispatching import is_quiet, until, worker_of
 from h2_peer import DATA, END_STREAM, HEADERS, H2Peer, build_frame
 from serving import PATIENCE, Serve, Start
 
+from flare.errors import HttpStatusError
 from flare.http import Request, Response, Router, ok
 from flare.http.request_stream import RequestBodyTruncated
 from flare.http.server import ServerConfig, stream_response
@@ -191,3 +192,143 @@ def test_too_late_a_handler_is_answered_for(start: Start, speak_h2: SpeakH2) -> 
 def test_a_request_without_a_body(serve: Serve, speak_h2: SpeakH2) -> None:
     peer = speak_h2(serve(routes(lambda request: ok(str(request.stream.read())))))
     assert peer.fetch("/up", "POST").body == b"b''"
+
+
+# -- Expect -----------------------------------------------------------------------------------
+
+EXPECT = [("expect", "100-continue")]
+
+
+def test_a_waiting_client_is_told_when_the_handler_first_reads(
+    serve: Serve, speak_h2: SpeakH2
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def handler(request: Request) -> Response:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return ok(request.stream.read())
+
+    peer = speak_h2(serve(routes(handler)))
+    sid = peer.ask("/up", "POST", end=False, fields=EXPECT)
+    assert begun.wait(PATIENCE)
+    peer.await_pong()
+    assert not peer.streams[sid].interim
+    go_on.set()
+    while not peer.streams[sid].interim:
+        peer.take()
+    peer.body(sid, b"hello")
+    answer = peer.read(sid)
+    assert (answer.interim, answer.body) == (["100"], b"hello")
+
+
+def test_a_client_that_did_not_wait_is_not_told(serve: Serve, speak_h2: SpeakH2) -> None:
+    go_on = threading.Event()
+
+    def handler(request: Request) -> Response:
+        assert go_on.wait(PATIENCE)
+        return ok(request.stream.read())
+
+    peer = speak_h2(serve(routes(handler)))
+    sid = peer.ask("/up", "POST", end=False, fields=EXPECT)
+    peer.body(sid, b"hel", end=False)
+    peer.await_pong()
+    go_on.set()
+    peer.body(sid, b"lo")
+    answer = peer.read(sid)
+    assert (answer.interim, answer.body) == ([], b"hello")
+
+
+@pytest.mark.parametrize("how", ["answer", "error", "refuse"])
+def test_a_waiting_client_that_is_refused_is_never_told(
+    serve: Serve, speak_h2: SpeakH2, how: str
+) -> None:
+    def handler(request: Request) -> Response:
+        if how == "error":
+            raise HttpStatusError(403, "no")
+        return Response(403)
+
+    router = Router()
+    router.post("/up", handler, stream_body=True, max_body_size=10)
+    peer = speak_h2(serve(router))
+    length = [("content-length", "11" if how == "refuse" else "10")]
+    sid = peer.ask("/up", "POST", end=False, fields=EXPECT + length)
+    answer = peer.read(sid)
+    assert (answer.interim, answer.status) == ([], 413 if how == "refuse" else 403)
+    peer.await_pong()
+    assert not answer.interim
+    assert answer.reset in (0, None)
+
+
+def test_a_waiting_client_of_another_handler_is_told_at_once(
+    serve: Serve, speak_h2: SpeakH2
+) -> None:
+    peer = speak_h2(serve(routes(lambda request: ok())))
+    sid = peer.ask("/whole", "POST", end=False, fields=EXPECT)
+    while not peer.streams[sid].interim:
+        peer.take()
+    peer.body(sid, b"hello")
+    answer = peer.read(sid)
+    assert (answer.interim, answer.body) == (["100"], b"5")
+
+
+def test_what_makes_a_streamed_answer_may_be_what_reads(serve: Serve, speak_h2: SpeakH2) -> None:
+    """100 cannot come behind the head of the answer, so it comes in front."""
+
+    def handler(request: Request) -> Any:
+        def pieces() -> Iterator[bytes]:
+            yield request.stream.read()
+
+        return stream_response(pieces())
+
+    peer = speak_h2(serve(routes(handler)))
+    sid = peer.ask("/up", "POST", end=False, fields=EXPECT)
+    while not peer.streams[sid].interim:
+        peer.take()
+    peer.body(sid, b"hello")
+    answer = peer.read(sid)
+    assert (answer.interim, answer.status, answer.body) == (["100"], 200, b"hello")
+
+
+def test_who_waits_for_leave_has_the_handlers_time_not_its_own(
+    start: Start, speak_h2: SpeakH2
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def handler(request: Request) -> Response:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return ok(request.stream.read())
+
+    running = start(routes(handler), ServerConfig(read_body_timeout_ms=50, handler_timeout_ms=150))
+    peer = speak_h2(running.address)
+    sid = peer.ask("/up", "POST", end=False, fields=EXPECT)
+    answer = peer.read(sid)  # once the handler has had its time
+    assert (answer.interim, answer.status) == ([], 503)
+    go_on.set()
+    until(lambda: is_quiet(worker_of(running)))
+
+
+def test_a_handler_that_reads_after_its_client_has_left(start: Start, speak_h2: SpeakH2) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    raised: list[BaseException] = []
+
+    def handler(request: Request) -> Response:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        try:
+            request.stream.read()
+        except RequestBodyTruncated as error:
+            raised.append(error)
+        return ok()
+
+    running = start(routes(handler))
+    peer = speak_h2(running.address)
+    sid = peer.ask("/up", "POST", end=False, fields=EXPECT)
+    assert begun.wait(PATIENCE)
+    peer.rst(sid)
+    peer.await_pong()
+    go_on.set()
+    until(lambda: raised)
+    assert peer.fetch("/").body == b"fine"
+    until(lambda: is_quiet(worker_of(running)))

@@ -25,7 +25,7 @@ from flare.http import (
     ok,
     stream_body,
 )
-from flare.http.server import ServerConfig
+from flare.http.server import ServerConfig, stream_response
 from flare.http.server.connection import Connection
 from flare.http.server.intake import Intake
 from flare.http.server.wire import BODY, HEAD, IDLE
@@ -257,6 +257,22 @@ def test_a_waiting_client_that_is_refused_is_never_told(serve: Serve, connect: C
     assert (reply.status, reply.get("connection")) == (403, "close")
     peer.finish_sending()
     assert peer.is_ended()
+
+
+def test_what_makes_a_streamed_answer_may_be_what_reads(serve: Serve, connect: Connect) -> None:
+    """100 cannot come behind the head of the answer, so it comes in front."""
+
+    def echo(request: Request) -> StreamingResponse:
+        def pieces() -> Iterator[bytes]:
+            yield request.stream.read()
+
+        return stream_response(pieces())
+
+    peer = connect(serve(streamed(echo)))
+    peer.send(head("Content-Length: 5", EXPECT))
+    assert peer.read().status == 100
+    peer.send(b"hello")
+    assert peer.read().body == b"hello"
 
 
 # -- limits and errors ------------------------------------------------------------------------
