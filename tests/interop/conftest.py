@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -30,10 +31,26 @@ def _need(name: str) -> Any:
             raise
     if program := shutil.which(name):
         return program
-    why = f"{name} is not installed"
+    _lacks(f"{name} is not installed")
+
+
+def _lacks(why: str) -> NoReturn:
     if os.environ.get("FLARE_REQUIRE_PEERS") == "1":
         pytest.fail(why)
     pytest.skip(f"{why}: install it to run this test")
+
+
+@pytest.fixture(scope="session")
+def stream_module() -> str:
+    """What an nginx's configuration begins with so that it has the module ``stream``."""
+    said = subprocess.run([_need("nginx"), "-V"], capture_output=True, text=True, timeout=10).stderr
+    options = dict(option.partition("=")[::2] for option in said.split())
+    if options.get("--with-stream") == "":
+        return ""
+    path = Path(options.get("--modules-path", "/usr/lib/nginx/modules"), "ngx_stream_module.so")
+    if not path.exists():
+        _lacks("nginx's module stream (libnginx-mod-stream) is not installed")
+    return f"load_module {path};"
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,14 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "http" / "server"))
 from serving import Running
 
+from flare.cli.tls import self_signed
 from flare.http import Request, Response, ok
-from flare.http.client import HttpClient
+from flare.http.client import HttpClient, TcpTransport
+from flare.http.errors import HttpProtocolError
 from flare.http.server import HttpServer, ServerConfig
 from flare.net import SocketAddr
+from flare.tcp import TcpStream
+from flare.tls import TlsConfig, TlsServerConfig
 
 PATIENCE = 10.0
 Answer = dict[str, Any]
@@ -145,6 +149,81 @@ def test_a_client_of_nginx_cannot_forge_its_address(
         found: Answer = client.get("/", headers=forged).json()
     assert (found["client"], found["scheme"]) == ("127.0.0.1", "https")
     assert found["host"] == "127.0.0.1"
+
+
+STREAM = """
+{module}
+daemon off; master_process off; worker_processes 1; pid {dir}/stream.pid;
+error_log {dir}/error.log; {user}
+events {{ worker_connections 128; }}
+stream {{
+  server {{ listen 127.0.0.1:{ports[0]}; proxy_pass 127.0.0.1:{apps[0]}; proxy_protocol on; }}
+  server {{ listen 127.0.0.1:{ports[1]}; proxy_pass 127.0.0.1:{apps[1]}; proxy_protocol on; }}
+  server {{ listen 127.0.0.1:{ports[2]}; proxy_pass 127.0.0.1:{apps[0]}; }}
+}}
+"""
+
+
+class Remembering:
+    """A transport that knows the addresses of its own ends."""
+
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+
+    def connect(self, host: str, port: int, deadline: float | None) -> TcpStream:
+        stream = TcpTransport().connect(host, port, deadline)
+        assert isinstance(stream, TcpStream)
+        self.ends.append(str(stream.local_addr()))
+        return stream
+
+
+@pytest.mark.peer("nginx")
+@pytest.mark.parametrize("wire", ["HTTP/1.1", "h2c", "https, HTTP/1.1", "https, h2"])
+def test_nginx_passes_connections_on_with_who_the_client_is(
+    need: Callable[[str], Any], stream_module: str, tmp_path: Path, wire: str
+) -> None:
+    """Its module ``stream`` reads nothing: TLS begins behind the PROXY header."""
+    config = ServerConfig(
+        trusted_proxies=["127.0.0.1"], proxy_protocol=True, max_body_size=16 << 20
+    )
+    ports = [free_port() for _ in range(3)]
+    cert, key = self_signed(tmp_path)
+    secure = wire.startswith("https")
+    with ExitStack() as stack:
+        apps = []
+        for tls in (None, TlsServerConfig(cert, key, alpn=["h2", "http/1.1"])):
+            server = HttpServer.bind(SocketAddr.localhost(0), config, tls=tls)
+            running = Running(show, server=server)
+            stack.callback(running.stop)
+            apps.append(running.addresses[0][1])
+        user = "user root;" if os.geteuid() == 0 else ""
+        conf = tmp_path / "stream.conf"
+        conf.write_text(
+            STREAM.format(module=stream_module, dir=tmp_path, user=user, ports=ports, apps=apps)
+        )
+        begin(stack, [need("nginx"), "-p", str(tmp_path), "-c", str(conf)], ports[0])
+        transport = Remembering()
+        client = stack.enter_context(
+            HttpClient(
+                f"{'https' if secure else 'http'}://localhost:{ports[secure]}",
+                transport=transport,
+                prefer_h2c=wire == "h2c",
+                tls=TlsConfig(ca_bundle=cert, alpn=["h2"] if wire == "https, h2" else ["http/1.1"]),
+            )
+        )
+        for _ in range(3):
+            response = client.get("/")
+            assert response.json()["peer"] == transport.ends[0]
+            assert response.json()["scheme"] == ("https" if secure else "http")
+        assert response.version == ("HTTP/2" if "h2" in wire else "HTTP/1.1")
+        assert client.post("/", b"x" * 4_000_000).json()["size"] == 4_000_000
+        assert len(transport.ends) == 1
+        # The header is required of those who are trusted.
+        with (
+            HttpClient(f"http://127.0.0.1:{ports[2]}") as other,
+            pytest.raises(HttpProtocolError, match="ended before a head"),
+        ):
+            other.get("/")
 
 
 HAPROXY = """
