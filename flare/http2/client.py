@@ -15,7 +15,7 @@ from flare.http.proto.hpack_fields import HpackHeader
 from flare.http2.config import Http2ClientConfig
 from flare.http2.errors import Http2Error, Http2ErrorCode
 from flare.http2.frame import MAX_STREAM_ID
-from flare.http2.messages import CONNECTION_FIELDS, FieldSource, outgoing_fields
+from flare.http2.messages import CONNECTION_FIELDS, FieldSource, is_protocol, outgoing_fields
 from flare.http2.state import Connection
 from flare.http2.stream import Stream
 
@@ -161,11 +161,13 @@ class Http2ClientConnection:
         extra_headers: FieldSource = (),
     ) -> None:
         """Ask for a tunnel of *protocol* (RFC 8441). ``Http2Error`` where the server has not
-        said that it takes this."""
+        said that it takes this, ``ValueError`` for a *protocol* that is no token."""
         if not self._conn.peer_enable_connect_protocol:
             raise Http2Error(
                 Http2ErrorCode.PROTOCOL_ERROR, sid, "the server takes no extended CONNECT"
             )
+        if not is_protocol(protocol):
+            raise ValueError("a :protocol that is no token cannot be sent")
         stream = self._open(
             sid, "CONNECT", scheme, authority, path, extra_headers, False, protocol=protocol
         )

@@ -258,6 +258,8 @@ class ConnectionCore:
             stream.credited = 0
             self.credit(consumed)
             self.credit_stream(stream, consumed)
+            if stream.tunnel and stream.closed and not self.is_client:
+                self.let_go(stream)
         else:
             self.buffered -= len(data)
             if self._starving:
@@ -347,6 +349,9 @@ class ConnectionCore:
         self.outbox.drop(stream)
         if self.is_client:
             return  # until its response is taken
+        if stream.tunnel and stream.data:
+            self.lingering.add(stream.id)  # until it is read
+            return
         for ids in (self.opened_streams, self.completed_streams, self.connect_streams):
             if stream.id in ids:
                 ids.remove(stream.id)
@@ -356,6 +361,12 @@ class ConnectionCore:
             self._feed_starving()
         if stream.taken and stream.error is not None:
             self.lingering.add(stream.id)
+
+    def let_go(self, stream: Stream) -> None:
+        """Nobody reads any more from a tunnel that is closed on both sides."""
+        self.discard(stream)
+        self.lingering.discard(stream.id)
+        self.streams.pop(stream.id, None)
 
     def discard(self, stream: Stream) -> None:
         """Nobody will read what is here of the body."""
@@ -373,7 +384,7 @@ class ConnectionCore:
             stream = ended.pop()
             if stream.closed:
                 self._forget(stream)
-            elif not self.is_client and stream.error is None:
+            elif not (self.is_client or stream.tunnel) and stream.error is None:
                 # The answer is whole: what the peer still sends, nobody wants (section 8.1).
                 self.reset_stream(stream.id, Http2ErrorCode.NO_ERROR)
 

@@ -25,6 +25,7 @@ __all__ = [
     "MessageError",
     "RequestHead",
     "ResponseHead",
+    "is_protocol",
     "outgoing_fields",
     "parse_request_head",
     "parse_response_head",
@@ -49,7 +50,7 @@ _is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 _is_method = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+").fullmatch
 _is_scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
 _is_path = re.compile(r"/[\x21-\x7e]*").fullmatch
-_is_protocol = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+is_protocol = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _is_status = re.compile(r"[1-5][0-9]{2}").fullmatch
 _is_authority_with_port = re.compile(r".+:[0-9]{1,5}").fullmatch
 
@@ -196,7 +197,7 @@ def parse_request_head(headers: Sequence[HpackHeader]) -> RequestHead:
         raise MessageError("no sound :authority, nor host")
     if hosts and (len(hosts) > 1 or ascii_lower(hosts[0]) != ascii_lower(authority)):
         raise MessageError("host is not :authority, or is there twice")
-    if protocol is not None and (method != "CONNECT" or not _is_protocol(protocol)):
+    if protocol is not None and (method != "CONNECT" or not is_protocol(protocol)):
         raise MessageError(":protocol belongs to CONNECT")
     if method == "CONNECT" and protocol is None:
         if scheme is not None or path is not None or ":authority" not in pseudo:
@@ -232,7 +233,9 @@ def parse_response_head(headers: Sequence[HpackHeader], method: str) -> Response
         raise MessageError("101 is of HTTP/1.1")
     fields = FieldBlock(tuple(items))
     no_body = method == "HEAD" or status in (204, 304)
-    length = -1 if no_body or status < 200 else _length_of(fields, "GET", status)
+    # What follows a CONNECT that succeeds is no content, whatever it says (RFC 9110 section 9.3.6).
+    tunnel = method == "CONNECT" and status < 300
+    length = -1 if no_body or tunnel or status < 200 else _length_of(fields, "GET", status)
     return ResponseHead(status, fields, length, no_body)
 
 

@@ -64,6 +64,8 @@ def _take_trailers(
     conn: ConnectionCore, stream: Stream, headers: HeaderList, end_stream: bool
 ) -> None:
     """Fields behind a body: they must end the stream (RFC 9113 section 8.1)."""
+    if stream.tunnel:  # section 8.5
+        raise _protocol_error(stream.id, "HEADERS in a tunnel")
     if not end_stream:
         raise _protocol_error(stream.id, "a second head")
     stream.advance(StreamEvent.RECV_HEADERS)
@@ -240,6 +242,7 @@ class ClientRole:
         stream.headers_complete = True
         stream.content_length = head.content_length
         stream.no_body = head.no_body
+        stream.tunnel = stream.method == "CONNECT" and head.status < 300
         if end_stream:
             conn.remote_end(stream)
 

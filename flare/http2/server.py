@@ -359,11 +359,12 @@ class Http2Connection:
             self._conn.send_body(stream, b"", True, fields)
 
     def accept_ws_over_h2(self, sid: int, headers: FieldSource = ()) -> None:
-        """Answer an extended CONNECT with 200; both sides may then send data."""
+        """Answer an extended CONNECT with 200; both sides may then send data, each until its own
+        ``end_stream``. What is left to read when both have counts as a stream until it is read."""
         if (stream := self._answerable(sid)) is not None:
             if not stream.extended_connect_protocol:
                 raise Http2Error(Http2ErrorCode.INTERNAL_ERROR, sid, "no extended CONNECT")
-            stream.taken = True
+            stream.taken = stream.tunnel = True
             fields = [(":status", "200"), *outgoing_fields(headers, _OWNED)]
             self._conn.send_headers(stream, fields, False)
 
@@ -372,7 +373,10 @@ class Http2Connection:
         stream = self._conn.streams.get(sid)
         if stream is not None:
             stream.taken = False
-            self._conn.reset_stream(sid, code)
+            if stream.closed:
+                self._conn.let_go(stream)
+            else:
+                self._conn.reset_stream(sid, code)
         self._conn.lingering.discard(sid)
 
     def abandon(self, sid: int) -> None:

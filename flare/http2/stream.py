@@ -123,6 +123,7 @@ class Stream:
         "state",
         "taken",
         "trailers",
+        "tunnel",
         "unread",
     )
 
@@ -151,6 +152,7 @@ class Stream:
         self.credited = 0  # of what is here, when the stream was first held
         self.held = False  # the window opens as the body is taken, not as it comes
         self.taken = False  # somebody works on it
+        self.tunnel = False  # a CONNECT that succeeded: bytes both ways, until each way ends
         self.error: int | None = None
         # Body that waits for the window; at its end the trailers, or END_STREAM.
         self.outgoing: deque[memoryview] = deque()

@@ -178,3 +178,50 @@ def test_any_messages_pass_both_ways(messages: list[tuple[list[tuple[str, str]],
             if isinstance(event, h2_events.ResponseReceived) and event.stream_id == 2 * number + 1
         ]
         assert answer == [(":status", "200"), *extra, ("content-length", str(len(body)))]
+
+
+TUNNEL = [
+    (":method", "CONNECT"),
+    (":protocol", "websocket"),
+    (":scheme", "https"),
+    (":authority", "a.example"),
+    (":path", "/chat"),
+]
+
+
+def test_their_client_opens_a_tunnel():
+    client, server = theirs(True), Http2Connection(Http2Config(enable_connect_protocol=True))
+    carry(server, client)
+    assert client.remote_settings.enable_connect_protocol == 1
+    client.send_headers(1, TUNNEL)
+    client.send_data(1, b"up")
+    carry(server, client)
+    assert server.take_extended_connect_streams() == [1]
+    server.open_request(1)
+    assert server.drain_stream_data(1) == b"up"
+    server.accept_ws_over_h2(1)
+    server.queue_stream_data(1, b"down")
+    server.end_stream_response(1)
+    assert body_of(carry(server, client), 1) == b"down"
+    client.end_stream(1)
+    carry(server, client)
+    assert server.stream_ended(1)
+
+
+def test_their_server_opens_a_tunnel():
+    client, server = Http2ClientConnection(), theirs(False)
+    server.update_settings({8: 1})
+    carry(client, server)
+    assert client.peer_supports_extended_connect()
+    sid = client.next_stream_id()
+    client.send_extended_connect(sid, "https", "a.example", "/chat", "websocket")
+    client.send_data(sid, b"up", False)
+    events = carry(client, server)
+    (asked,) = [event for event in events if isinstance(event, h2_events.RequestReceived)]
+    assert dict(asked.headers)[":protocol"] == "websocket"
+    assert body_of(events, sid) == b"up"
+    server.send_headers(sid, [(":status", "200")])
+    server.send_data(sid, b"down", end_stream=True)
+    carry(client, server)
+    assert client.drain_body(sid) == b"down"
+    assert client.stream_ended(sid)

@@ -270,6 +270,51 @@ def test_an_extended_connect_needs_the_servers_leave():
     assert sent(client) == [("DATA", 0, sid, b"x")]
 
 
+def connected(fields) -> tuple[Http2ClientConnection, int]:
+    """A client, and a stream on which an extended CONNECT was answered with *fields*."""
+    client = started_client()
+    client.feed(build_settings({8: 1}))
+    sid = client.next_stream_id()
+    client.send_extended_connect(sid, "http", "a", "/chat", "websocket")
+    client.drain()
+    client.feed(head(sid, fields, end=False))
+    return client, sid
+
+
+def test_a_tunnel_has_no_length():
+    client, sid = connected([*OK, ("content-length", "0")])
+    client.feed(data(sid, b"hello") + data(sid, b" you", end=True))
+    assert client.drain_body(sid) == b"hello you"
+    assert client.stream_ended(sid)
+    client.send_data(sid, b"bye", True)  # the other direction is still open
+    assert sent(client)[-1] == ("DATA", 1, sid, b"bye")
+
+
+def test_there_is_nothing_but_data_in_a_tunnel():
+    client, sid = connected(OK)
+    client.feed(head(sid, [("x-trailer", "1")]))
+    assert client.stream_error(sid) == 1
+
+
+def test_a_tunnel_that_is_refused_has_a_body_of_its_length():
+    client, sid = connected([(":status", "403"), ("content-length", "2")])
+    client.feed(data(sid, b"no", end=True))
+    assert (client.response_status(sid), client.drain_body(sid)) == (403, b"no")
+
+
+@pytest.mark.parametrize("protocol", ["", "web socket", "a\nb", "w\u00e9"])
+def test_a_protocol_that_cannot_be_sent(protocol):
+    client = started_client()
+    client.feed(build_settings({8: 1}))
+    with pytest.raises(ValueError, match="protocol"):
+        client.send_extended_connect(client.next_stream_id(), "http", "a", "/chat", protocol)
+
+
+def test_a_response_has_no_protocol():
+    client, sid = connected([*OK, (":protocol", "websocket")])
+    assert client.stream_error(sid) == 1
+
+
 def test_a_ping_is_pending_until_it_is_answered():
     client = started_client()
     client.send_ping(b"12345678")

@@ -33,6 +33,7 @@ from flare.http2 import (
     Http2ErrorCode,
     Http2Request,
     build_h2c_settings_payload,
+    build_rst,
     build_settings,
 )
 
@@ -338,6 +339,109 @@ def test_an_extended_connect_becomes_a_tunnel():
     assert server.stream_ended(1)
     server.end_stream_response(1)
     assert [(frame[0], frame[1]) for frame in sent(server)] == [("DATA", 1)]
+
+
+def test_a_tunnel_goes_both_ways_at_once_and_past_every_window():
+    """1 MiB each way, and no more in memory than the windows let in."""
+    client = Http2ClientConnection()
+    server = Http2Connection(Http2Config(enable_connect_protocol=True))
+
+    def carry() -> None:
+        while client.wants_write or server.wants_write:
+            server.feed(client.drain())
+            client.feed(server.drain())
+
+    carry()
+    assert client.peer_supports_extended_connect()
+    sid = client.next_stream_id()
+    client.send_extended_connect(sid, "https", "a", "/chat", "websocket")
+    carry()
+    assert server.take_extended_connect_streams() == [sid]
+    request = server.open_request(sid)
+    assert (request.method, request.url) == ("CONNECT", "/chat")
+    server.accept_ws_over_h2(sid)
+    up, down = bytes(1 << 20), bytes(range(256)) * 4096
+    client.send_data(sid, up, True)
+    left = server.queue_stream_data(sid, down)
+    assert left == len(down)
+    server.end_stream_response(sid)
+    got_up, got_down = bytearray(), bytearray()
+    while not (server.stream_ended(sid) and client.stream_ended(sid)):
+        carry()
+        assert server.received_on(sid) <= 65_535
+        got_up += server.drain_stream_data(sid)
+        got_down += client.drain_body(sid)
+    got_down += client.drain_body(sid)
+    assert (bytes(got_up), bytes(got_down)) == (up, down)
+    assert not server.active_streams
+
+
+def test_what_is_left_in_a_tunnel_counts_until_it_is_read():
+    server = started_server(Http2Config(enable_connect_protocol=True, max_concurrent_streams=1))
+    server.feed(head(1, CONNECT, end=False))
+    server.open_request(1)
+    server.accept_ws_over_h2(1)
+    server.end_stream_response(1)
+    server.feed(data(1, b"the rest", end=True))
+    sent(server)
+    assert not server.active_streams
+    server.feed(head(3, GET))
+    assert sent(server)[-1] == ("RST_STREAM", 0, 3, b"\0\0\0\7")
+    assert server.drain_stream_data(1) == b"the rest"
+    assert server.stream_ended(1)
+    server.feed(head(5, GET))
+    assert server.take_completed_streams() == [5]
+
+
+@pytest.mark.parametrize("how", ["reset_stream", "abandon"])
+def test_what_is_left_in_a_tunnel_may_stay_unread(how: str):
+    server = started_server(Http2Config(enable_connect_protocol=True, max_concurrent_streams=1))
+    server.feed(head(1, CONNECT, end=False))
+    server.open_request(1)
+    server.accept_ws_over_h2(1)
+    server.end_stream_response(1)
+    server.feed(data(1, b"the rest", end=True))
+    sent(server)
+    getattr(server, how)(1)
+    assert sent(server) == []
+    server.feed(head(3, GET))
+    assert server.take_completed_streams() == [3]
+
+
+def test_there_is_nothing_but_data_in_a_tunnel():
+    server = started_server(Http2Config(enable_connect_protocol=True))
+    server.feed(head(1, CONNECT, end=False))
+    server.open_request(1)
+    server.accept_ws_over_h2(1)
+    sent(server)
+    server.feed(head(1, [("x-trailer", "1")]))
+    assert sent(server) == [("RST_STREAM", 0, 1, b"\0\0\0\1")]
+    assert server.take_reset_streams() == [1]
+
+
+def test_an_extended_connect_may_be_at_its_end_already():
+    server = started_server(Http2Config(enable_connect_protocol=True))
+    server.feed(head(1, CONNECT))
+    assert server.take_extended_connect_streams() == [1]
+    server.open_request(1)
+    assert server.stream_ended(1)
+    server.accept_ws_over_h2(1)
+    server.end_stream_response(1)
+    assert [frame[0] for frame in sent(server)] == ["HEADERS", "DATA"]
+
+
+def test_an_extended_connect_that_is_reset_is_not_taken():
+    server = started_server(Http2Config(enable_connect_protocol=True))
+    server.feed(head(1, CONNECT, end=False) + build_rst(1, 8))
+    assert server.take_extended_connect_streams() == []
+
+
+def test_an_extended_connect_can_be_refused():
+    server = started_server(Http2Config(enable_connect_protocol=True))
+    server.feed(head(1, CONNECT, end=False))
+    assert server.take_extended_connect_streams() == [1]
+    server.emit_response(1, Reply(404, b"no"))
+    assert [frame[0] for frame in sent(server)] == ["HEADERS", "DATA", "RST_STREAM"]
 
 
 def test_an_extended_connect_that_was_not_offered_is_refused():

@@ -182,6 +182,34 @@ def test_connect_is_the_handlers_to_answer(peer: H2Peer) -> None:
     assert peer.fetch(raw=raw).body.startswith(b"CONNECT\nfar:443\nHTTP/2")
 
 
+EXTENDED_CONNECT = [
+    (":method", "CONNECT"),
+    (":protocol", "websocket"),
+    (":scheme", "http"),
+    (":authority", "h"),
+    (":path", "/chat"),
+]
+
+
+def test_an_extended_connect_is_neither_offered_nor_taken(peer: H2Peer) -> None:
+    sid = peer.ask(raw=EXTENDED_CONNECT, end=False)
+    while peer.streams[sid].reset is None:
+        peer.take()
+    assert peer.streams[sid].reset == 1
+    assert 8 not in peer.settings
+    assert peer.fetch().status == 200
+
+
+def test_an_extended_connect_that_nothing_answers_is_501(serve: Serve, speak_h2: SpeakH2) -> None:
+    """Who offers it by hand has nothing for it yet."""
+    config = ServerConfig(h2_config=Http2Config(enable_connect_protocol=True))
+    peer = speak_h2(serve(about, config))
+    sid = peer.ask(raw=EXTENDED_CONNECT, end=False)
+    answer = peer.read(sid)
+    assert (answer.status, peer.settings[8]) == (501, 1)
+    assert peer.fetch().status == 200
+
+
 class TestRequestBodies:
     @pytest.mark.parametrize("size", [0, 1, 16_384, 65_535])
     def test_a_body(self, peer: H2Peer, size: int) -> None:
