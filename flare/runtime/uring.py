@@ -100,6 +100,7 @@ class UringPoller:
         self._process = os.getpid()
         self.ring = Ring()
         self._waker: Waker | None = waker
+        self._call = _Call(self, waker.fd)
         self._woken = False
         self._wake = 0
         self._ahead_bytes = self._find_limit()
@@ -263,13 +264,13 @@ class UringPoller:
         deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms > 0 else 0.0
         ring = self.ring
         few = ring.tail - ring.submitted < _MANY
-        if few and not (self._fresh or news or self._woken or self.closing):
+        if few and not (self._fresh or news or self.closing):
             self.turn(self._until_backlog(timeout_ms))
         else:
             # By the time that so many are carried out others have completed, and this keeps the
             # interpreter lock.
             self.turn(0)
-        while not (self._fresh or news or self._woken or self.stirred):
+        while not (self._fresh or news or self.stirred):
             left = timeout_ms
             if timeout_ms > 0:
                 left = max(0, math.ceil((deadline - time.monotonic()) * 1000))
@@ -302,9 +303,12 @@ class UringPoller:
     def _collect(self, max_events: int) -> list[tuple[int, int]]:
         """The events there are, at most *max_events*."""
         tokens, fresh, news = self.tokens, self._fresh, self.news
-        if len(fresh) > max_events:
-            self._fresh = fresh[max_events:]
-            del fresh[max_events:]
+        room = max_events - min(
+            len(news), max_events // 2
+        )  # or a flood of these would keep all else
+        if len(fresh) > room:
+            self._fresh = fresh[room:]
+            del fresh[room:]
             self._reported = fresh
         else:
             self._fresh, self._reported = self._reported, fresh
@@ -319,9 +323,6 @@ class UringPoller:
             flags = watch.report()
             if flags:
                 events.append((tokens[watch.fd], flags))
-        if self._woken and len(events) < max_events:
-            self._woken = False
-            events.append((WAKEUP_TOKEN, EVENT_READABLE))
         return events
 
     def lead(self) -> None:
@@ -363,11 +364,13 @@ class UringPoller:
     def _take(self) -> None:
         """Take what has completed."""
         ring, receives, fresh, epoch = self.ring, self.receives, self._fresh, self.epoch
+        woken = self._woken
         pool, mask, returned = ring.pool, ring.buffer_mask, ring.buffer_tail
         for data, result, flags in ring.completions():
             sock = receives.get(data)
             if sock is None:
                 self._complete(data, result, flags)
+                woken = self._woken
                 continue
             chunk = b""
             if flags & _BUFFER:
@@ -378,7 +381,8 @@ class UringPoller:
                 if number != returned & mask:
                     ring.put_buffer(number, returned & mask)
                 returned += 1
-                if sock.fast == epoch and flags & _MORE:
+                # What comes after a call is reported after it.
+                if sock.fast == epoch and flags & _MORE and not woken:
                     sock.fast = LISTED
                     sock.data = chunk
                     fresh.append(sock)
@@ -403,6 +407,7 @@ class UringPoller:
         elif data == self._wake:
             if result >= 0:
                 self._woken = True
+                self.news[self._call] = None
             if not flags & _MORE:
                 self._watch_waker()
 
@@ -438,6 +443,17 @@ class UringPoller:
     def _cancel_all(self) -> None:
         everything = kernel.IORING_ASYNC_CANCEL_ANY | kernel.IORING_ASYNC_CANCEL_ALL
         self.ring.push(kernel.IORING_OP_ASYNC_CANCEL, -1, 0, flags=_SKIP, op_flags=everything)
+
+
+class _Call(Watch):
+    """A wake-up, among the news."""
+
+    __slots__ = ()
+
+    def report(self) -> int:
+        """See ``Watch``."""
+        self.poller._woken = False
+        return EVENT_READABLE
 
 
 class UringReactor(Reactor):

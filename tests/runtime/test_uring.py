@@ -27,6 +27,7 @@ from flare.runtime import (
     EVENT_WRITABLE,
     INTEREST_READ,
     INTEREST_WRITE,
+    WAKEUP_TOKEN,
     _ring,
     uring,
 )
@@ -300,6 +301,47 @@ def test_the_one_shot_is_fired_once_for_a_reset_that_two_things_find(r, pair):
     ours.send(b"x")  # fails in the same turn that the receive ends in
     assert flags_of(r) == EVENT_HUP | EVENT_ERROR
     assert [r.poll(0) for _ in range(5)] == [[]] * 5
+
+
+def test_a_wakeup_is_reported_in_its_turn(r):
+    pairs = [connected(r, token) for token in range(4)]
+    r.poll(0)
+    for _, theirs in pairs[:2]:
+        theirs.send(b"x")
+    pairs[2][1].close()
+    r.wakeup()
+    pairs[3][1].send(b"x")
+    told: list[int] = []
+    until(r, lambda: told.extend(event.token for event in r.poll(0)) or {2, 3} <= set(told))
+    assert told.index(WAKEUP_TOKEN) < told.index(3)
+    if _ring._BUFFERS > 2:
+        assert told.index(2) < told.index(WAKEUP_TOKEN)
+    for ours, theirs in pairs:
+        r.unregister(ours)
+        ours.close()
+        theirs.close()
+
+
+def test_a_flood_of_data_does_not_keep_what_else_there_is_to_tell(r):
+    busy = [connected(r, token) for token in range(1, 9)]
+    ended, peer = connected(r, 9)
+    r.poll(0)
+    peer.close()
+    seen: set[int] = set()
+    give_up_at = time.monotonic() + PATIENCE_MS / 1000
+    while 9 not in seen:
+        assert time.monotonic() < give_up_at
+        for ours, theirs in busy:
+            if not ours.data:
+                theirs.send(b"x")
+        for token, _ in r.poll(0, max_events=4):
+            seen.add(token)
+            if token != 9:
+                busy[token - 1][0].recv(100)
+    for ours, theirs in (*busy, (ended, peer)):
+        r.unregister(ours)
+        ours.close()
+        theirs.close()
 
 
 # -- sending ------------------------------------------------------------------------------

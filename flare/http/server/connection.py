@@ -51,8 +51,8 @@ _TURN = 16
 _BODY_READ_BYTES = 64 * 1024
 _BODY_READS = 8
 _MAX_UNFLUSHED = 64 * 1024
-_FRESH_MS = 250  # what a connection without a request yet gets at the start of a drain
-_LEAVE_MS = 1000  # what one gets for its last request when its worker leaves
+# What a connection gets at a drain for its first request, or when its worker leaves for its last.
+_LAST_MS = 1000
 _UNASKED = frozenset({IDLE, OPENING})
 
 
@@ -277,10 +277,8 @@ class Connection(SocketConnection):
         if phase == IDLE:
             self._began = self._body_began = 0  # what was begun has been skipped
             if worker.draining:
-                if not self.wire.served:
-                    self.set_deadline(now + _FRESH_MS)
-                elif worker.leaving:
-                    self.set_deadline(now + _LEAVE_MS)
+                if worker.leaving or not self.wire.served:
+                    self.set_deadline(now + _LAST_MS)
                 else:
                     self.close(CancelReason.SHUTDOWN)
             else:
@@ -291,7 +289,7 @@ class Connection(SocketConnection):
             return
         if phase == OPENING:
             opening = cast(OpeningWire, self.wire).deadline
-            self.set_deadline(min(opening, now + _LEAVE_MS) if worker.draining else opening)
+            self.set_deadline(min(opening, now + _LAST_MS) if worker.draining else opening)
             return
         if self._answered != self.wire.served:
             # What was begun before the last answer is over.
@@ -500,12 +498,10 @@ class Connection(SocketConnection):
             # A request may be on its way already, unread: look before closing.
             self.on_readable()
             if self.open and self.wire.phase in _UNASKED and not self._writing:
-                if self._worker.leaving:
-                    # Its client knows of no reason not to go on. The next answer tells it.
-                    self.set_deadline(self._worker.now_ms + _LEAVE_MS)
-                elif not self.wire.served:
-                    # It was just accepted, so its first request is about to come.
-                    self.set_deadline(self._worker.now_ms + _FRESH_MS)
+                if self._worker.leaving or not self.wire.served:
+                    # Its client knows of no reason not to go on, and the next answer tells it; or
+                    # it was just accepted, so its first request is about to come.
+                    self.set_deadline(self._worker.now_ms + _LAST_MS)
                 else:
                     self.close(CancelReason.SHUTDOWN)
 

@@ -305,6 +305,7 @@ def test_an_answer_in_the_batch_in_which_a_drain_begins_is_the_last(
     drain = threading.Thread(target=running.server.drain, args=(PATIENCE * 1000,))
     drain.start()
     until(lambda: worker_of(running)._commands)
+    worker_of(running).reactor.wakeup()  # as the drain does, just now or in a moment
     other.get("/known")
     gate.release.set()
     reply = other.read()
