@@ -95,6 +95,9 @@ class Peer:
         self.buffer = b""
         try:
             self.sock.connect(address)
+            if self.sock.family == socket.AF_INET:
+                # Else what is sent in pieces waits for the server's delayed acknowledgement.
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:
             self.sock.close()
             raise

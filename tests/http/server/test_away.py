@@ -174,6 +174,7 @@ def test_a_loop_that_cannot_go_on_ends_serve(start: Start, connect: Connect) -> 
     peer.rest()
 
 
+@pytest.mark.usefixtures("asleep")
 def test_a_body_that_exits_when_closed_does_not_keep_serve_from_returning(
     start: Start, connect: Connect
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from serving import Connect, Serve
 
@@ -169,7 +167,6 @@ def test_nagle_is_off_on_both_ends_of_a_response(serve: Serve, connect: Connect)
     """Two small writes, the second of which Nagle's algorithm would hold back for the first's
     acknowledgement; twenty such responses would take most of a second."""
     peer = connect(serve(lambda _: StreamingResponse(200, [b"a", b"b", b"c"])))
-    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for _ in range(20):
         peer.get("/")
         assert peer.read().body == b"abc"

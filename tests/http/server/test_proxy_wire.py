@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -91,7 +90,6 @@ def test_header_and_requests_may_come_in_one_piece(
 @pytest.mark.parametrize("header", [V1, v2()], ids=["v1", "v2"])
 def test_the_header_may_come_byte_by_byte(start: Start, connect: Connect, header: bytes) -> None:
     peer = connect(start(who, behind_proxy()).address)
-    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in header + b"GET / HTTP/1.1\r\nHost: h\r\n\r\n":
         peer.send(bytes([byte]))
     assert peer.read().body.startswith(b"192.0.2.1:")
