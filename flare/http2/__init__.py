@@ -43,7 +43,7 @@ from flare.http2.hpack import (
     encode_integer,
 )
 from flare.http2.server import H2Connection, Http2Connection, Http2Request, is_h2_alpn
-from flare.http2.state import Connection, Stream, StreamId, StreamState
+from flare.http2.state import Connection, Stream, StreamId, StreamSlab, StreamState
 
 __all__ = [
     # Drivers
@@ -70,6 +70,7 @@ __all__ = [
     "Connection",
     "Stream",
     "StreamId",
+    "StreamSlab",
     "StreamState",
     # Frames
     "H2_PREFACE",

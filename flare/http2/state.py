@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Final
+from typing import Final, TypeAlias
 
 from flare.http.proto.ascii import BytesLike
 from flare.http2.config import Http2ClientConfig, Http2Config, SettingId, settings_pairs
@@ -37,7 +37,10 @@ from flare.http2.roles import ClientRole, Role, ServerRole
 from flare.http2.settings import parse_settings
 from flare.http2.stream import Stream, StreamEvent, StreamId, StreamState
 
-__all__ = ["Connection", "Stream", "StreamId", "StreamState"]
+__all__ = ["Connection", "Stream", "StreamId", "StreamSlab", "StreamState"]
+
+StreamSlab: TypeAlias = dict[StreamId, Stream]
+"""What ``Connection.streams`` is."""
 
 _frame_header = struct.Struct(">HBBBI")
 _END_STREAM: Final = int(FrameFlags.END_STREAM)
