@@ -194,8 +194,10 @@ def test_connect_runs_into_its_timeout():
      ({}, {"timeout_ms": 60}), ({}, {"timeout": (5, 0.06)})],
 )  # fmt: skip
 def test_silence_runs_into_the_read_timeout(sent, client, call):
-    script = [Whole(), Send(sent), Eof()]
+    # On a kept connection, so that next to nothing of the call's time goes to anything else.
+    script = [Whole(), Send(HEAD + b"Content-Length: 0\r\n\r\n"), Whole(), Send(sent), Eof()]
     with ScriptedServer([script]) as server, HttpClient(server.base, **client) as caller:
+        assert caller.get("/", timeout_ms=10_000).status == 200
         with pytest.raises(CallTimeout) as caught:
             caller.get("/", **call)
         assert caught.value.phase == "read"

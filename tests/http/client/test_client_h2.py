@@ -408,7 +408,7 @@ class Narrow:
 
     def connect(self, host, port, deadline):
         stream = TcpTransport().connect(host, port, deadline)
-        stream._raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stream._raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
         return stream
 
 
