@@ -2,8 +2,9 @@
 
 A block is decoded once, when it is whole, and always: HPACK's table has to see it even where
 nobody wants its stream. Heads that come again byte for byte are the cheap case on a busy
-connection, so a bounded memo keeps what they meant, for as long as the table stands still. It
-belongs to the connection and is never shared; blocks with a sensitive field do not enter it.
+connection, so a bounded memo keeps what they meant, for as long as the table stands still, or for
+good where they name nothing in it: then only what they enter is entered again. It belongs to the
+connection and is never shared; blocks with a sensitive field do not enter it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any, Final
 from flare.http.proto.hpack_fields import HpackHeader
 from flare.http2.errors import Http2Error, Http2ErrorCode
 from flare.http2.floods import FloodGuard
-from flare.http2.hpack import BLOCK_FACTOR, ENTRY_OVERHEAD, HpackDecoder
-from flare.http2.messages import RequestHead
+from flare.http2.hpack import BLOCK_FACTOR, ENTRY_OVERHEAD, HpackDecoder, entered_alone
+from flare.http2.messages import RequestHead, ResponseHead
 
 __all__ = ["HeaderBlock", "HeaderBlocks", "HeaderList"]
 
@@ -24,15 +25,31 @@ _MEMO_BLOCK_BYTES: Final = 512
 
 class HeaderList:
     """A decoded block. ``too_large``: past a limit, and not kept. ``request`` is the head it is,
-    once somebody has found that out, and ``note`` what a server keeps with it."""
+    once somebody has found that out, and ``note`` what a server keeps with it; ``response`` the
+    head it is in answer to most methods.
 
-    __slots__ = ("fields", "generation", "note", "request", "size", "too_large")
+    It means the same while the table is of ``generation``; -1 where it changed that itself.
+    ``entries`` are those it enters, where that is all it has to do with the table.
+    """
+
+    __slots__ = (
+        "entries",
+        "fields",
+        "generation",
+        "note",
+        "request",
+        "response",
+        "size",
+        "too_large",
+    )
 
     def __init__(self, fields: list[HpackHeader], too_large: bool, generation: int) -> None:
         self.fields = fields
         self.too_large = too_large
         self.generation = generation
+        self.entries: list[HpackHeader] | None = None
         self.request: RequestHead | None = None
+        self.response: ResponseHead | None = None
         self.note: Any = None
         self.size = sum([len(name) + len(value) + ENTRY_OVERHEAD for name, value, _ in fields])
 
@@ -91,17 +108,23 @@ class HeaderBlocks:
 
     def decode(self, data: bytes) -> HeaderList:
         """What a whole block says. Raises ``HpackError``."""
-        known = self.known(data)
-        if known is not None:
-            return known
         decoder = self._decoder
+        known = self._memo.get(data)
+        if known is not None:
+            if known.generation == decoder.generation:
+                return known
+            entries = known.entries
+            if entries is not None and decoder.repeat(entries):
+                return known
         generation = decoder.generation
         headers = HeaderList(*decoder.decode_block(data), generation)
-        if (
-            decoder.generation == generation
-            and len(data) <= _MEMO_BLOCK_BYTES
-            and not any(header[2] for header in headers.fields)
-        ):
+        if len(data) <= _MEMO_BLOCK_BYTES and not any(header[2] for header in headers.fields):
+            if decoder.generation != generation:
+                headers.generation = -1
+            if known is not None and not headers.too_large:  # it will come a third time
+                places = entered_alone(data)
+                if places is not None:
+                    headers.entries = [headers.fields[place] for place in places]
             if len(self._memo) >= _MEMO_HEADS:
                 self._memo.clear()
             self._memo[data] = headers

@@ -245,6 +245,15 @@ class HpackDecoder:
             return [], True
         return fields, too_large
 
+    def repeat(self, entries: Iterable[HpackHeader]) -> bool:
+        """Do what a block does that enters *entries* and by itself says all else, see
+        ``entered_alone``; false, and nothing done, where a size update has to come first."""
+        if self._owes_update:
+            return False
+        for entry in entries:
+            self._insert(entry)
+        return True
+
     def _size_updates(self, data: bytes) -> int:
         """Carry out the size updates that begin a block; the offset behind them."""
         offset = updates = 0
@@ -277,6 +286,30 @@ class HpackDecoder:
         while self.dynamic_size > size:
             name, value, _ = self._dynamic.pop()
             self.dynamic_size -= len(name) + len(value) + ENTRY_OVERHEAD
+
+
+def entered_alone(block: bytes) -> list[int] | None:
+    """Which fields of a sound block enter the table, by their place in it; ``None`` for a block
+    that means another thing as the table changes, or changes its size."""
+    places: list[int] = []
+    offset = place = 0
+    while offset < len(block):
+        first = block[offset]
+        if first >= 0x80:
+            index, offset = decode_integer(block, offset, 7)
+        elif 0x20 <= first < 0x40:
+            return None
+        else:
+            if first >= 0x40:
+                places.append(place)
+            index, offset = decode_integer(block, offset, 6 if first >= 0x40 else 4)
+            for _ in range(1 if index else 2):  # the value, and a name that is no entry's
+                length, offset = decode_integer(block, offset, 7)
+                offset += length
+        if index > STATIC_TABLE_LEN:
+            return None
+        place += 1
+    return places
 
 
 class HpackEncoder:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientRole", "Role", "ServerRole"]
 
+_OTHER_ANSWERS = frozenset({"HEAD", "CONNECT"})  # what the same head means another thing to
+
 
 class Role(Protocol):
     """A side of a connection. Methods raise ``Http2Error`` for a stream or the connection."""
@@ -223,10 +225,15 @@ class ClientRole:
         stream.header_list_bytes += headers.size
         if headers.too_large:
             raise Http2Error(Http2ErrorCode.ENHANCE_YOUR_CALM, stream_id, "a head too large")
-        try:
-            head = parse_response_head(headers.fields, stream.method)
-        except MessageError as error:
-            raise _protocol_error(stream_id, str(error)) from None
+        usual = stream.method not in _OTHER_ANSWERS
+        head = headers.response if usual else None
+        if head is None:
+            try:
+                head = parse_response_head(headers.fields, stream.method)
+            except MessageError as error:
+                raise _protocol_error(stream_id, str(error)) from None
+            if usual:
+                headers.response = head
         if head.status < 200:
             stream.interim += 1
             if end_stream:

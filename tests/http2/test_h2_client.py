@@ -342,3 +342,14 @@ def test_an_upgraded_request_is_answered_on_stream_1():
     assert client.take_response(1).body == b"hi"
     assert client.connection.last_opened == 1
     assert request(client) == 3
+
+
+def test_the_same_head_answers_get_and_head():
+    """What a head means depends on what was asked, and heads are remembered."""
+    client = started_client()
+    fields = [(":status", "200"), ("content-length", "2")]
+    for method, body in (("GET", b"hi"), ("HEAD", b""), ("GET", b"hi"), ("HEAD", b"")) * 2:
+        sid = client.next_stream_id()
+        client.send_request(sid, method, "http", "a", "/")
+        client.feed(head(sid, fields, end=not body) + (data(sid, body, end=True) if body else b""))
+        assert client.take_response(sid).body == body
