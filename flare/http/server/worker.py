@@ -7,7 +7,6 @@ nothing; several of one server only listen at the same sockets.
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -17,15 +16,15 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flare.errors import map_oserror
 from flare.http.forwarded import UNIX_PEER, ProxyPeer
 from flare.http.handler import may_stream_body
 from flare.http.request import Request
 from flare.http.response import Response
-from flare.http.server.backend import new_listener, new_reactor
+from flare.http.server.backend import new_reactor
 from flare.http.server.config import ServerConfig
 from flare.http.server.connection import Connection
 from flare.http.server.dispatch import Dispatch
+from flare.http.server.doors import DOORS_TOKEN, Doors
 from flare.http.server.h1 import H1Wire
 from flare.http.server.h1_shared import H1Shared
 from flare.http.server.h2_connection import H2Connection
@@ -36,13 +35,7 @@ from flare.http.server.intake import Intake
 from flare.http.server.kinds import Static
 from flare.http.server.lane import make_lane, make_static_lane
 from flare.http.server.lease import Lease, Overtaken, Task
-from flare.http.server.listeners import (
-    LOST,
-    SHORTAGES,
-    Place,
-    is_being_joined,
-    refuse_newcomers,
-)
+from flare.http.server.listeners import Place
 from flare.http.server.logs import error_log
 from flare.http.server.preface_wire import PrefaceWire
 from flare.http.server.proxy_wire import ProxyWire
@@ -63,12 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-_ACCEPTS = 64  # connections taken for one readiness of a listener
-_ACCEPT_PAUSE_MS = 100  # what a shortage of descriptors pauses accepting for
 _BATCH = 256
-_HANDSHAKE_MS = 1500  # what one that has begun gets at a drain: a lost packet is sent again in 1 s
-_HANDSHAKE_LOOK_MS = 10
-_ACCEPT_AGAIN_TOKEN = 0  # a timer's, never a connection's
 
 
 class Worker:
@@ -128,10 +116,7 @@ class Worker:
         """Those whose readers want more, or a first byte; appended to from any thread."""
         self._date_due_ms = 0
         self._connections: dict[int, SocketConnection] = {}
-        self._listeners: dict[int, socket.socket] = {}
-        self._shared: set[int] = set()  # the tokens of those where others listen, too
-        self._own = own
-        self._accepting = False
+        self._doors = Doors(self, own=own)
         self._last_token = 0
         self._commands: deque[Callable[[], None]] = deque()
         # Reentrant: a signal handler may drain while the same thread does.
@@ -141,8 +126,6 @@ class Worker:
         self._drain: Future[ShutdownReport] | None = None
         self._drain_deadline = NEVER_MS
         self._to_drain = 0
-        self._handshakes_end = 0
-        self._stopped_accepting: Callable[[], None] | None = None
         self.draining = False
         self.leaving = False
         """Draining, while a successor serves on: nobody is to notice."""
@@ -163,18 +146,8 @@ class Worker:
             make_lane(self) if self._static is None else make_static_lane(self, self._static)
         )
         try:
-            for listener, shared in places:
-                # A descriptor of its own: the listener may be closed before the worker is.
-                try:
-                    sock = socket.socket(fileno=os.dup(listener.fileno()))
-                except OSError as error:
-                    raise map_oserror(error, "listen") from error
-                sock.setblocking(False)
-                token = self._new_token()
-                self._listeners[token] = new_listener(self.reactor, sock, config, shared=shared)
-                if shared:
-                    self._shared.add(token)
-            self._listen()
+            self._doors.add(places)
+            self._doors.open()
         except BaseException:
             self._end()
             raise
@@ -278,7 +251,7 @@ class Worker:
             if self.on_turn is not None:
                 self.on_turn()
             if self._drain is not None and (
-                not (self._connections or self._listeners or self.reactor.unsent)
+                not (self._connections or self._doors.listeners or self.reactor.unsent)
                 or self.now_ms >= self._drain_deadline
             ):
                 return
@@ -304,8 +277,8 @@ class Worker:
                     connection.fail(error)
             elif token == WAKEUP_TOKEN:
                 self._run_commands()
-            elif token in self._listeners:
-                self._accept(token)
+            elif token in self._doors.listeners:
+                self._doors.accept(token)
 
     def _run_rest(self) -> None:
         """What waits besides events: results from other threads, further turns, timers."""
@@ -400,9 +373,8 @@ class Worker:
             connection = self._connections.get(token)
             if connection is not None:
                 self._guard(connection, connection.on_timer)
-            elif token == _ACCEPT_AGAIN_TOKEN:
-                self._listen()
-                self._end_accepting()
+            elif token == DOORS_TOKEN:
+                self._doors.on_timer()
 
     def _refresh_date(self) -> None:
         self.h1.refresh_date()
@@ -414,66 +386,14 @@ class Worker:
 
     # -- accepting ----------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        if self._accepting or self._drain is not None or not self._running:
-            return
-        self._accepting = True
-        for token, sock in self._listeners.items():
-            if token in self._shared:
-                self.reactor.register_exclusive(sock, token, INTEREST_READ)
-            else:
-                self.reactor.register(sock, token, INTEREST_READ)
-
-    def _stop_listening(self) -> None:
-        if self._accepting:
-            self._accepting = False
-            for sock in self._listeners.values():
-                self.reactor.unregister(sock)
-
-    def _close_listeners(self) -> None:
-        try:
-            self._stop_listening()
-        finally:
-            for sock in self._listeners.values():
-                sock.close()
-            self._listeners.clear()
-            stopped, self._stopped_accepting = self._stopped_accepting, None
-            if stopped is not None:
-                stopped()
-
-    def _accept(self, token: int) -> bool:
-        """Take the connections that wait, a turn's worth; never more than may be open.
-
-        Whether more may be waiting.
-        """
-        if not self._accepting:  # stopped by the one before in the same batch
-            return False
-        sock = self._listeners[token]
+    @property
+    def has_room(self) -> bool:
+        """Whether there may be one more connection."""
         limit = self.config.max_connections
-        for _ in range(_ACCEPTS):
-            if limit and len(self._connections) >= limit:
-                self._stop_listening()
-                return False
-            try:
-                accepted, address = sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return False
-            except OSError as error:
-                if error.errno in LOST:
-                    continue
-                if error.errno not in SHORTAGES:
-                    raise map_oserror(error, "accept") from error
-                # What waits would be reported over and over: look away for a while.
-                error_log.error("cannot accept for now: %s", error)
-                self._stop_listening()
-                self.wheel.schedule(
-                    self.now_ms - self.wheel.now_ms() + _ACCEPT_PAUSE_MS, _ACCEPT_AGAIN_TOKEN
-                )
-                return False
-            self._adopt(accepted, address)
-        return True
+        return not limit or len(self._connections) < limit
 
-    def _adopt(self, sock: socket.socket, address: Any) -> None:
+    def adopt(self, sock: socket.socket, address: Any) -> None:
+        """Serve a connection that was accepted."""
         is_unix = sock.family == socket.AF_UNIX
         peer = UNIX_PEER if is_unix else SocketAddr.from_sockaddr(address)
         if self._forwarding is not None:
@@ -483,7 +403,7 @@ class Worker:
             if not is_unix:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             wire = self._first_wire(peer)
-            connection = Connection(self, sock, self._new_token(), wire, peer)
+            connection = Connection(self, sock, self.new_token(), wire, peer)
             self.reactor.register(sock, connection.token, INTEREST_READ)
         except OSError as error:  # gone already, or no memory for it
             error_log.info("%s: dropped at once: %s", peer, error)
@@ -530,7 +450,8 @@ class Worker:
         self._connections[connection.token] = successor
         self._guard(successor, successor.begin, switch)
 
-    def _new_token(self) -> int:
+    def new_token(self) -> int:
+        """A name for an event source."""
         # Never a descriptor, and never one used before: an event of a connection that is gone
         # must not reach the one that has its number now.
         self._last_token += 1
@@ -539,9 +460,8 @@ class Worker:
     def forget(self, connection: SocketConnection) -> None:
         """*connection* has closed."""
         del self._connections[connection.token]
-        limit = self.config.max_connections
-        if limit and not self._accepting and len(self._connections) < limit:
-            self._listen()
+        if self.config.max_connections and self._running and self.has_room:
+            self._doors.open()
 
     # -- the end ------------------------------------------------------------------------
 
@@ -552,20 +472,7 @@ class Worker:
             self._drain.add_done_callback(lambda done: report.set_result(done.result()))
             stopped_accepting()
             return
-        # Whoever the kernel has completed a connection with was told it is served. A successor
-        # takes those that wait, but not those that were accepted ahead.
-        if self._accepting:
-            for token, sock in list(self._listeners.items()):
-                ahead = self.reactor.stop_accepting(sock)
-                if self.leaving and not ahead:
-                    continue
-                if self._own and not self.leaving:
-                    refuse_newcomers(sock)
-                while self._accept(token):
-                    pass
-        if self._own and not self.leaving:
-            self._handshakes_end = self.now_ms + _HANDSHAKE_MS
-        self._stopped_accepting = stopped_accepting
+        self._doors.empty(leaving=self.leaving)
         self._drain = report
         self.draining = True
         self._drain_deadline = self.now_ms + timeout_ms
@@ -574,29 +481,11 @@ class Worker:
         for connection in self._connections.values():
             connection.announce_end()
             self._to_visit.append(connection)
-        self._end_accepting()
-
-    def _end_accepting(self) -> None:
-        """Draining: close the listeners, once nobody is in the middle of a handshake with them."""
-        if self._drain is None:
-            return
-        if self._accepting and self._handshakes_end:
-            listeners = self._listeners
-            awaited = self.now_ms < self._handshakes_end and any(
-                map(is_being_joined, listeners.values())
-            )
-            for token in list(listeners):
-                while self._accept(token):
-                    pass
-            if awaited:
-                delay_ms = self.now_ms - self.wheel.now_ms() + _HANDSHAKE_LOOK_MS
-                self.wheel.schedule(delay_ms, _ACCEPT_AGAIN_TOKEN)
-                return
-        self._close_listeners()
+        self._doors.drain(stopped_accepting)
 
     def _end(self) -> None:
         self._running = False
-        self.see_off(self._close_listeners)
+        self.see_off(self._doors.close)
         left = len(self._connections)
         for connection in list(self._connections.values()):
             self.see_off(self._guard, connection, connection.cut_off)
