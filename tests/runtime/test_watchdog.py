@@ -107,7 +107,7 @@ def test_stop_forgets_everything_and_ends_the_thread():
     dog.stop()
     cell = Cell()
     dog = DeadlineWatchdog()
-    dog.arm(0, 20, cell)
+    dog.arm(0, 60_000, cell)
     thread = dog._thread
     dog.stop()
     dog.stop()
