@@ -308,7 +308,7 @@ def test_workers_are_replaced_after_so_many_requests(program: Begin) -> None:
 def test_a_signal_drains_all_workers(
     program: Begin, connect: Connect, env: dict[str, str], number: int, says: str
 ) -> None:
-    running = program(env=env, slow=0.2)
+    running = program(env=env, slow=0.6)
     workers = running.await_workers(2)
     idle = [connect_to(connect, running.address, pid) for pid in workers]
     busy = [connect_to(connect, running.address, pid) for pid in workers]
