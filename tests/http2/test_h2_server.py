@@ -376,7 +376,8 @@ def test_a_tunnel_goes_both_ways_at_once_and_past_every_window():
     assert not server.active_streams
 
 
-def test_what_is_left_in_a_tunnel_counts_until_it_is_read():
+def ended_tunnel() -> Http2Connection:
+    """A server that takes one stream, a tunnel at both its ends, with something left to read."""
     server = started_server(Http2Config(enable_connect_protocol=True, max_concurrent_streams=1))
     server.feed(head(1, CONNECT, end=False))
     server.open_request(1)
@@ -384,6 +385,11 @@ def test_what_is_left_in_a_tunnel_counts_until_it_is_read():
     server.end_stream_response(1)
     server.feed(data(1, b"the rest", end=True))
     sent(server)
+    return server
+
+
+def test_what_is_left_in_a_tunnel_counts_until_it_is_read():
+    server = ended_tunnel()
     assert not server.active_streams
     server.feed(head(3, GET))
     assert sent(server)[-1] == ("RST_STREAM", 0, 3, b"\0\0\0\7")
@@ -395,13 +401,7 @@ def test_what_is_left_in_a_tunnel_counts_until_it_is_read():
 
 @pytest.mark.parametrize("how", ["reset_stream", "abandon"])
 def test_what_is_left_in_a_tunnel_may_stay_unread(how: str):
-    server = started_server(Http2Config(enable_connect_protocol=True, max_concurrent_streams=1))
-    server.feed(head(1, CONNECT, end=False))
-    server.open_request(1)
-    server.accept_ws_over_h2(1)
-    server.end_stream_response(1)
-    server.feed(data(1, b"the rest", end=True))
-    sent(server)
+    server = ended_tunnel()
     getattr(server, how)(1)
     assert sent(server) == []
     server.feed(head(3, GET))

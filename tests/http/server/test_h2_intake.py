@@ -199,22 +199,40 @@ def test_a_request_without_a_body(serve: Serve, speak_h2: SpeakH2) -> None:
 EXPECT = [("expect", "100-continue")]
 
 
+class Held:
+    """Reads when told."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+        self.raised: list[BaseException] = []
+
+    def __call__(self, request: Request) -> Response:
+        self.begun.set()
+        assert self.go_on.wait(PATIENCE)
+        try:
+            return ok(request.stream.read())
+        except RequestBodyTruncated as error:
+            self.raised.append(error)
+            raise
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    held = Held()
+    yield held
+    held.go_on.set()
+
+
 def test_a_waiting_client_is_told_when_the_handler_first_reads(
-    serve: Serve, speak_h2: SpeakH2
+    serve: Serve, speak_h2: SpeakH2, held: Held
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def handler(request: Request) -> Response:
-        begun.set()
-        assert go_on.wait(PATIENCE)
-        return ok(request.stream.read())
-
-    peer = speak_h2(serve(routes(handler)))
+    peer = speak_h2(serve(routes(held)))
     sid = peer.ask("/up", "POST", end=False, fields=EXPECT)
-    assert begun.wait(PATIENCE)
+    assert held.begun.wait(PATIENCE)
     peer.await_pong()
     assert not peer.streams[sid].interim
-    go_on.set()
+    held.go_on.set()
     while not peer.streams[sid].interim:
         peer.take()
     peer.body(sid, b"hello")
@@ -222,18 +240,14 @@ def test_a_waiting_client_is_told_when_the_handler_first_reads(
     assert (answer.interim, answer.body) == (["100"], b"hello")
 
 
-def test_a_client_that_did_not_wait_is_not_told(serve: Serve, speak_h2: SpeakH2) -> None:
-    go_on = threading.Event()
-
-    def handler(request: Request) -> Response:
-        assert go_on.wait(PATIENCE)
-        return ok(request.stream.read())
-
-    peer = speak_h2(serve(routes(handler)))
+def test_a_client_that_did_not_wait_is_not_told(
+    serve: Serve, speak_h2: SpeakH2, held: Held
+) -> None:
+    peer = speak_h2(serve(routes(held)))
     sid = peer.ask("/up", "POST", end=False, fields=EXPECT)
     peer.body(sid, b"hel", end=False)
     peer.await_pong()
-    go_on.set()
+    held.go_on.set()
     peer.body(sid, b"lo")
     answer = peer.read(sid)
     assert (answer.interim, answer.body) == ([], b"hello")
@@ -291,44 +305,27 @@ def test_what_makes_a_streamed_answer_may_be_what_reads(serve: Serve, speak_h2: 
 
 
 def test_who_waits_for_leave_has_the_handlers_time_not_its_own(
-    start: Start, speak_h2: SpeakH2
+    start: Start, speak_h2: SpeakH2, held: Held
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def handler(request: Request) -> Response:
-        begun.set()
-        assert go_on.wait(PATIENCE)
-        return ok(request.stream.read())
-
-    running = start(routes(handler), ServerConfig(read_body_timeout_ms=50, handler_timeout_ms=150))
+    running = start(routes(held), ServerConfig(read_body_timeout_ms=50, handler_timeout_ms=150))
     peer = speak_h2(running.address)
     sid = peer.ask("/up", "POST", end=False, fields=EXPECT)
     answer = peer.read(sid)  # once the handler has had its time
     assert (answer.interim, answer.status) == ([], 503)
-    go_on.set()
+    held.go_on.set()
     until(lambda: is_quiet(worker_of(running)))
 
 
-def test_a_handler_that_reads_after_its_client_has_left(start: Start, speak_h2: SpeakH2) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-    raised: list[BaseException] = []
-
-    def handler(request: Request) -> Response:
-        begun.set()
-        assert go_on.wait(PATIENCE)
-        try:
-            request.stream.read()
-        except RequestBodyTruncated as error:
-            raised.append(error)
-        return ok()
-
-    running = start(routes(handler))
+def test_a_handler_that_reads_after_its_client_has_left(
+    start: Start, speak_h2: SpeakH2, held: Held
+) -> None:
+    running = start(routes(held))
     peer = speak_h2(running.address)
     sid = peer.ask("/up", "POST", end=False, fields=EXPECT)
-    assert begun.wait(PATIENCE)
+    assert held.begun.wait(PATIENCE)
     peer.rst(sid)
     peer.await_pong()
-    go_on.set()
-    until(lambda: raised)
+    held.go_on.set()
+    until(lambda: held.raised)
     assert peer.fetch("/").body == b"fine"
     until(lambda: is_quiet(worker_of(running)))
