@@ -48,6 +48,10 @@ def computes(spent_ns: int, passed_ns: int) -> bool:
 class Watched(Protocol):
     """What the watchdog asks of a worker."""
 
+    waiting: bool
+    """Whether its leader waits for events, or has not begun to. Once it does so no more it looks
+    at ``Watchdog.parked``."""
+
     def sample(self) -> Sample:
         """What its leader is at."""
 
@@ -106,6 +110,8 @@ class Watchdog:
                 seen = {worker: seen[worker] for worker in watched}
             idle = 0 if any(moved) else idle + 1
             self.parked = idle >= _IDLE_TICKS
+            if self.parked and not all(worker.waiting for worker in watched):
+                self.parked = False  # it may have looked a moment too early
             # The event ends a parked sleep at once; while requests flow nobody sets it. Cleared
             # only once it is seen set, so that none is missed.
             self._stir.wait(_PARKED_SECONDS if self.parked else _TICK_SECONDS)

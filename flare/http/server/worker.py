@@ -97,6 +97,7 @@ class Worker:
         self._leader_clock: int | None = None
         self._overtaken: tuple[Task, bool] | None = None
         self._events: Iterator[tuple[int, int]] = iter(())
+        self.waiting = True
         self._done: deque[Outcome] = deque()
         self._fired: deque[int] = deque()
         self._to_visit: deque[SocketConnection] = deque()
@@ -234,6 +235,7 @@ class Worker:
         self._end()
 
     def _loop(self) -> None:
+        self.waiting = False
         self.read_clock()
         overtaken, self._overtaken = self._overtaken, None
         if overtaken is not None:
@@ -255,7 +257,9 @@ class Worker:
                 or self.now_ms >= self._drain_deadline
             ):
                 return
+            self.waiting = True
             self._events = iter(poll(self._timeout_ms(), _BATCH))
+            self.waiting = False
             self.read_clock()
             if self.now_ms >= self._date_due_ms:
                 self._refresh_date()

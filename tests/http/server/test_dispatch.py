@@ -477,7 +477,7 @@ def test_a_slow_handler_is_found_and_the_others_are_served(start: Start, connect
 def test_a_parked_watchdog_is_woken_by_a_batch(
     start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flare.http.server.watch._IDLE_TICKS", 40)
+    monkeypatch.setattr("flare.http.server.watch._IDLE_TICKS", 2)
     monkeypatch.setattr("flare.http.server.watch._PARKED_SECONDS", PATIENCE * 2)
     gate = Gate(echo)
     running = start(lambda request: gate(request) if request.url == "/slow" else echo(request))

@@ -21,6 +21,7 @@ class Leader:
     def __init__(self, serial: int = 0) -> None:
         self.serial = serial
         self.moving = False
+        self.waiting = True
         self.held = True
         self.cpu = 0
         self.looks = 0
@@ -75,6 +76,21 @@ def test_a_leader_that_moves_is_left_alone_and_keeps_the_dog_awake(
     until(lambda: leader.looks > 30)
     assert not leader.overtaken
     assert not dog.parked
+
+
+def test_it_does_not_park_beside_a_leader_that_is_about_to_call_a_handler(
+    dog: Watchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_IDLE_TICKS", 3)
+    monkeypatch.setattr(watch, "_PARKED_SECONDS", PATIENCE * 2)
+    leader = Leader(1)
+    leader.held = leader.waiting = False
+    dog.watch(leader)
+    until(lambda: leader.looks > 30)
+    leader.serial, leader.held = 2, True
+    until(lambda: (2, True) in leader.overtaken)
+    leader.waiting = True
+    until(lambda: dog.parked)
 
 
 def test_it_parks_when_nothing_moves_and_is_woken_at_once(
