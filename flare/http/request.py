@@ -63,7 +63,9 @@ class Request:
     )
 
     _stream: RequestStream
+    _match: Any  # a router's finding, kept between asking and serving
     _tls_info: Any
+    _trailers: HeaderMap
 
     # What few requests have.
     mount_path: Later[str] = Later("_mount_path", str)
@@ -91,9 +93,7 @@ class Request:
             self.tls_info = tls_info
         self._fields: FieldBlock | None = None
         self._headers: HeaderMap | None = HeaderMap(headers)
-        self._trailers: HeaderMap | None = None
         self._params: dict[str, str] | None = None
-        self._match: Any = None  # a router's finding, kept between asking and serving
 
     @classmethod
     def _from_wire(
@@ -117,9 +117,9 @@ class Request:
         self.expose_errors = expose_errors
         self._fields = fields
         self._headers = None
-        self._trailers = HeaderMap._from_items(list(trailers.items)) if trailers else None
         self._params = None
-        self._match = None
+        if trailers:
+            self._trailers = HeaderMap._from_items(list(trailers.items))
         return self
 
     @classmethod
@@ -141,9 +141,9 @@ class Request:
         self.expose_errors = expose_errors
         self._fields = head.fields
         self._headers = None
-        self._trailers = trailers
         self._params = None
-        self._match = None
+        if trailers is not None:
+            self._trailers = trailers
         return self
 
     @classmethod
@@ -174,9 +174,11 @@ class Request:
     @property
     def trailers(self) -> HeaderMap:
         """The trailer fields of a chunked body (RFC 9110 section 6.5); mostly empty."""
-        if self._trailers is None:
-            self._trailers = HeaderMap()
-        return self._trailers
+        try:
+            return self._trailers
+        except AttributeError:
+            self._trailers = trailers = HeaderMap()
+            return trailers
 
     @property
     def path(self) -> str:

@@ -111,7 +111,7 @@ class RequestView:
             )
             head = RequestHead(request.method, request.url, 1, fields, _UNFRAMED)
             head.version = request.version
-        trailers = request._trailers
+        trailers = getattr(request, "_trailers", None)
         return cls._from_head(
             head,
             request.body,

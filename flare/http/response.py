@@ -100,11 +100,11 @@ class Response(_StatusMixin):
         "_trailers",
         "_type",
         "_url",
+        "_version",
         "body",
         "body_stream",
         "reason",
         "status",
-        "version",
     )
 
     # None while the fields are a Content-Type of ``_type`` alone, or none where that is "".
@@ -119,6 +119,8 @@ class Response(_StatusMixin):
     history: Later[list[Response]] = Later("_history", list)
     tls_info: Later[TlsInfo | None] = Later("_tls_info", lambda: None)
     url: Later[str] = Later("_url", str)
+    _version: str
+    version: Later[str] = Later("_version", lambda: "HTTP/1.1")
     # What only a streamed or received one may have.
     trailers: Later[HeaderMap] = Later("_trailers", HeaderMap)
 
@@ -134,7 +136,8 @@ class Response(_StatusMixin):
         self.status = status
         self.reason = reason
         self.body = body.encode() if isinstance(body, str) else body
-        self.version = version
+        if version != "HTTP/1.1":
+            self._version = version
         self._headers = HeaderMap(headers)
         self.body_stream: Body | None = None
         # What a client sent, or what makes a request of it: few ask.
@@ -267,7 +270,7 @@ class Response(_StatusMixin):
     def reset(self, status: int = 200, reason: str = "") -> None:
         """Make it a fresh response: no body, no fields, nothing of the last exchange."""
         Response.__init__(self, status, reason)
-        for name in ("elapsed_ms", "history", "request", "tls_info", "trailers", "url"):
+        for name in ("elapsed_ms", "history", "request", "tls_info", "trailers", "url", "version"):
             delattr(self, name)
 
     def __repr__(self) -> str:
@@ -339,7 +342,6 @@ def _made(status: int, body: bytes, kind: str) -> Response:
     response.status = status
     response.reason = ""
     response.body = body
-    response.version = "HTTP/1.1"
     response._headers = None
     response._type = kind
     response.body_stream = None
@@ -354,7 +356,6 @@ def ok(body: str | bytes = "") -> Response:
     response.status = 200
     response.reason = ""
     response.body = data
-    response.version = "HTTP/1.1"
     response._headers = None
     response._type = _PLAIN if data else ""
     response.body_stream = None

@@ -260,7 +260,7 @@ class Router(RouteListing, Handler):
 
     def _recall(self, req: Request) -> Match:
         """The match found before for this very request, or a new one that is remembered."""
-        known = req._match
+        known = getattr(req, "_match", None)
         if known is not None and known[:3] == (self, req.method, req.url):
             found: Match = known[3]
             return found

@@ -82,7 +82,7 @@ class Reply:
         head = self.head
         response.status = head.status
         response.reason = head.reason
-        response.version = head.version
+        response._version = head.version
         response._headers = HeaderMap._from_items(list(head.fields.items))
         response._url = self.target.text
         response._request = self._sent

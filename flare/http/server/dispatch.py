@@ -157,8 +157,6 @@ class Dispatch:
         """How many calls took too long for the loop."""
         self.away = 0
         """Calls that are off the loop, waiting for a thread among them."""
-        self.busy = 0
-        """The threads these take; of the ``ComputeLane``, as many as it lets run."""
         # Its client decides how long a call takes that reads from it. So these never get all of
         # the threads, unless there is but one.
         self._most_streaming = max(1, self._threads // 2)
@@ -321,7 +319,7 @@ class Dispatch:
     def _someone_stands_by(self) -> bool:
         """Whether there is a free thread besides the leader; starts one where there may be."""
         threads = self._worker.threads
-        if len(threads.all) - 1 > self.busy:
+        if threads.free > 0:
             return True
         if len(threads.all) - 1 >= self._threads:
             return False
@@ -345,23 +343,30 @@ class Dispatch:
             task.lane = IN_LANE
             self._laned += 1
             if self._laned <= lane.width:
-                self.busy += 1
+                threads.free -= 1
             lane.enter(lambda: threads.submit(task))
         else:
-            self.busy += 1
+            threads.free -= 1
             threads.submit(task)
 
     def overtaken(self, task: Task, computing: bool) -> None:
         """*task* runs on a thread that leads no more."""
         self.takeovers += 1
         self.away += 1
-        self.busy += 1
+        self._worker.threads.free -= 1
         fate = task.fate
         fate.overtaken(self._worker.now_ms)
         fate.computes = computing
         if computing:
             task.lane = JOINED_LANE
             compute_lane().join()
+
+    @property
+    def busy(self) -> int:
+        """The threads that the calls off the loop take; of the ``ComputeLane``'s, as many as it
+        lets run. Safe from any thread."""
+        threads = self._worker.threads
+        return len(threads.all) - 1 - threads.free
 
     @property
     def requests(self) -> int:
@@ -379,24 +384,24 @@ class Dispatch:
         has ended."""
         task, share = outcome.task, outcome.share
         laned, task.lane = task.lane, NO_LANE
-        lane = compute_lane()
+        lane, threads = compute_lane(), self._worker.threads
         held = None
         with self._counting:
             self.away -= 1
             if task.fate.streams:
                 if self._held:
                     held = self._held.popleft()
-                    self.busy += 1
+                    threads.free -= 1
                 else:
                     self._streaming -= 1
             if laned != IN_LANE:
-                self.busy -= 1
+                threads.free += 1
             else:
                 self._laned -= 1
                 if self._laned < lane.width:
-                    self.busy -= 1
+                    threads.free += 1
         if held is not None:
-            self._worker.threads.submit(held)
+            threads.submit(held)
         if share is not None and not task.fate.streams:
             # Beside others that compute each has little: only one that had its turn is cleared.
             if share > COMPUTING_SHARE:

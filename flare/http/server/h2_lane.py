@@ -103,7 +103,7 @@ def make_h2_lane(worker: Worker) -> Callable[[H2Connection, bytes], None]:
     nothing is pending. What it leaves is behind ``connection.at``."""
     lease, dispatch, h1 = worker.lease, worker.dispatch, worker.h1
     held, leave = lease.held, lease.held.pop
-    make_request, threads = Request._from_head, worker.threads.all
+    make_request, threads = Request._from_head, worker.threads
     expose_errors = worker.config.expose_error_messages
     unpack, header_size = _frame_header.unpack_from, _frame_header.size
     most_streams, depends_on_itself = worker.h2_config.max_concurrent_streams, _depends_on_itself
@@ -147,7 +147,7 @@ def make_h2_lane(worker: Worker) -> Callable[[H2Connection, bytes], None]:
                     function, fate = dispatch.find(request)
                 except Exception:
                     break  # asked again over there, and answered for
-            if not fate.quick or len(threads) - 1 <= dispatch.busy:
+            if not fate.quick or threads.free <= 0:
                 break
             exchange.sid = sid
             exchange.request = request

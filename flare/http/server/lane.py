@@ -37,8 +37,9 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
     read_bytes, expose_errors = config.read_buffer_size, config.expose_error_messages
     known, make_plan, find = h1.known.get, h1.plan, dispatch.find
     held, leave = lease.held, lease.held.pop
-    make_request, threads, tally = Request._from_head, worker.threads.all, worker.tally
+    threads, tally = worker.threads, worker.tally
     known_head, make_head = h1.heads.get, h1.make_head
+    new: Any = object.__new__
 
     def serve(connection: Connection) -> None:
         try:
@@ -49,11 +50,20 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
             connection.close(CancelReason.PEER_CLOSED)
             return
         plan = known(data) or make_plan(data)
-        if plan is None or len(threads) - 1 <= dispatch.busy:
+        if plan is None or threads.free <= 0:
             connection.on_data(data)
             return
         head, function, fate = plan
-        request = make_request(head, b"", connection.peer, expose_errors)
+        request: Request = new(Request)  # as Request._from_head, but for the call
+        request.method = head.method
+        request.url = head.target
+        request.body = b""
+        request.version = head.version
+        request.peer = connection.peer
+        request.expose_errors = expose_errors
+        request._fields = head.fields
+        request._headers = None
+        request._params = None
         if connection.tls_info is not None:
             request._tls_info = connection.tls_info
         if not fate.quick:
@@ -87,7 +97,7 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
             # Somebody else leads by now, and reads the outcome.
             worker.deliver(Outcome(exchange, result))
             raise Overtaken
-        answer = None
+        start = None
         key: tuple[object, ...]
         try:
             if type(result) is Response and result.body_stream is None:
@@ -99,14 +109,13 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
                     else:
                         key = (result.status, result.reason, len(body), *headers._items)
                     start = known_head(key) or make_head(key, result)
-                    if start is not None:
-                        answer = start + body
         except Exception:
             pass  # a handler may have put anything in any attribute: say so over there
-        if answer is None:
+        if start is None:
             worker.renew_spare()
             connection.answer(exchange, result)
             return
+        answer = start + body
         try:
             sent = connection.sock.send(answer)
         except (BlockingIOError, InterruptedError):

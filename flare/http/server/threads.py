@@ -66,6 +66,9 @@ class Threads:
         self._lock = threading.Lock()  # guards _ended against a submit of another worker's thread
         self._ended = False
         self.all: list[threading.Thread] = []
+        self.free = -1
+        """How many stand by, besides the leader and those that calls take; less than 0 where
+        calls wait. The dispatcher counts."""
         self.idents: set[int] = set()
 
     def start(self) -> None:
@@ -81,6 +84,7 @@ class Threads:
         )
         thread.start()
         self.all.append(thread)
+        self.free += 1
 
     def promote(self) -> None:
         """Have a thread that stands by lead. Safe from the watchdog's thread."""
