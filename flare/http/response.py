@@ -11,6 +11,7 @@ from flare.errors import ValidationError
 from flare.http._later import Later
 from flare.http.body import Body, as_body
 from flare.http.errors import HttpError
+from flare.http.proto.charset import charset_of
 from flare.http.proto.headers import HeaderMap
 
 if TYPE_CHECKING:
@@ -310,24 +311,6 @@ class StreamingResponse(_StatusMixin, Generic[B]):
 
 
 _split_lines = re.compile(r"\r\n|\n|\r").split
-_CHARSET = re.compile(r';[ \t]*charset[ \t]*=[ \t]*"?([A-Za-z0-9_.:\-]{1,40})"?', re.IGNORECASE)
-
-
-def charset_of(content_type: str) -> str:
-    """The ``charset`` parameter of a ``Content-Type`` where Python can decode text by it and
-    replace what does not fit; else ``utf-8``."""
-    found = _CHARSET.search(content_type)
-    if found is None:
-        return "utf-8"
-    name = found[1]
-    if name.lower() not in ("utf-8", "iso-8859-1", "us-ascii"):
-        try:
-            b"\xff".decode(name, "replace")
-        except (LookupError, ValueError):  # idna and the like refuse to replace
-            return "utf-8"
-    return name
-
-
 _PLAIN: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
 

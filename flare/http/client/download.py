@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self
 
 from flare.errors import NetworkError, ValidationError
 from flare.http.client.connection import READ_BYTES
-from flare.http.response import Response, charset_of
+from flare.http.proto.charset import charset_of
+from flare.http.response import Response
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
