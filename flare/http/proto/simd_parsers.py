@@ -7,6 +7,7 @@ the C code behind ``bytes`` and ``re``. All take any bytes-like object.
 from __future__ import annotations
 
 import re
+from binascii import unhexlify
 
 from flare.http.proto.ascii import BytesLike
 from flare.http.proto.errors import HttpParseError
@@ -14,7 +15,7 @@ from flare.http.proto.errors import HttpParseError
 __all__ = ["HttpParseError", "simd_cookie_scan", "simd_memmem", "simd_percent_decode"]
 
 _find_bad_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
-_replace_escapes = re.compile(rb"%([0-9A-Fa-f]{2})").sub
+_replace_escapes = re.compile(rb"(?:%[0-9A-Fa-f]{2})++").sub
 _find_semicolons = re.compile(rb";").finditer
 
 
@@ -39,14 +40,14 @@ def simd_percent_decode(input: BytesLike, output: bytearray | None = None) -> by
             cut = len(data) - bad.end() < 2
             variant = HttpParseError.TRAILING_PERCENT if cut else HttpParseError.INVALID_HEX
             raise HttpParseError(variant, f"at offset {bad.start()}")
-        data = _replace_escapes(_escaped_byte, data)
+        data = _replace_escapes(_escaped_bytes, data)
     if output is not None:
         output += data
     return data
 
 
-def _escaped_byte(escape: re.Match[bytes]) -> bytes:
-    return bytes((int(escape[1], 16),))
+def _escaped_bytes(escapes: re.Match[bytes]) -> bytes:
+    return unhexlify(escapes[0].replace(b"%", b""))
 
 
 def simd_cookie_scan(input: BytesLike, offsets: list[int] | None = None) -> list[int]:
