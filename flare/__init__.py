@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from flare.http import CookieJar as CookieJar
     from flare.http import FnHandler as FnHandler
     from flare.http import FnHandlerCT as FnHandlerCT
+    from flare.http import FormData as FormData
     from flare.http import Handler as Handler
     from flare.http import HandlerInfallible as HandlerInfallible
     from flare.http import HeaderInjectionError as HeaderInjectionError
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     from flare.http import InlineBody as InlineBody
     from flare.http import Method as Method
     from flare.http import MethodIntern as MethodIntern
+    from flare.http import MultipartForm as MultipartForm
+    from flare.http import MultipartPart as MultipartPart
     from flare.http import ProxyParseError as ProxyParseError
     from flare.http import Request as Request
     from flare.http import RequestView as RequestView
@@ -106,7 +109,9 @@ if TYPE_CHECKING:
     from flare.http import ok_json as ok_json
     from flare.http import ok_json_value as ok_json_value
     from flare.http import parse_cookie_header as parse_cookie_header
+    from flare.http import parse_form_urlencoded as parse_form_urlencoded
     from flare.http import parse_header_view as parse_header_view
+    from flare.http import parse_multipart_form_data as parse_multipart_form_data
     from flare.http import parse_request_view as parse_request_view
     from flare.http import parse_set_cookie_header as parse_set_cookie_header
     from flare.http import patch as patch
@@ -120,6 +125,8 @@ if TYPE_CHECKING:
     from flare.http import simd_percent_decode as simd_percent_decode
     from flare.http import standard_header_count as standard_header_count
     from flare.http import standard_header_name as standard_header_name
+    from flare.http import urldecode as urldecode
+    from flare.http import urlencode as urlencode
     from flare.io import BufReader as BufReader
     from flare.io import Readable as Readable
     from flare.net import AddressInUse as AddressInUse
@@ -186,19 +193,21 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http": """
             App Auth BasicAuth BearerAuth Body Cancel CancelCell CancelHandler CancelReason
             ChunkSource ChunkedBody ComptimeRoute ComptimeRouter Cookie CookieJar FnHandler
-            FnHandlerCT Handler HandlerInfallible HeaderInjectionError HeaderMap HeaderMapView
-            HttpClient HttpError HttpParseError HttpServer HuffmanError InlineBody Method
-            MethodIntern ProxyParseError Request RequestView Response ResponsePool RetryPolicy
-            Router SameSite ServerConfig ShutdownReport StandardHeader State StaticResponse Status
-            StreamingResponse TooManyRedirects Url UrlParseError ValueIntern ViewHandler
-            WithCancel WithRaises WithViewCancel bad_request delete drain_body get head
-            huffman_decode huffman_decoded_length huffman_encode huffman_encoded_length
-            intern_common_value intern_common_value_string intern_method_bytes
-            intern_method_string internal_error is_standard_header lookup_standard_header_bytes
-            lookup_standard_header_string not_found ok ok_json ok_json_value parse_cookie_header
-            parse_header_view parse_request_view parse_set_cookie_header patch post
+            FnHandlerCT FormData Handler HandlerInfallible HeaderInjectionError HeaderMap
+            HeaderMapView HttpClient HttpError HttpParseError HttpServer HuffmanError InlineBody
+            Method MethodIntern MultipartForm MultipartPart ProxyParseError Request RequestView
+            Response ResponsePool RetryPolicy Router SameSite ServerConfig ShutdownReport
+            StandardHeader State StaticResponse Status StreamingResponse TooManyRedirects Url
+            UrlParseError ValueIntern ViewHandler WithCancel WithRaises WithViewCancel bad_request
+            delete drain_body get head huffman_decode huffman_decoded_length huffman_encode
+            huffman_encoded_length intern_common_value intern_common_value_string
+            intern_method_bytes intern_method_string internal_error is_standard_header
+            lookup_standard_header_bytes lookup_standard_header_string not_found ok ok_json
+            ok_json_value parse_cookie_header parse_form_urlencoded parse_header_view
+            parse_multipart_form_data parse_request_view parse_set_cookie_header patch post
             precompute_response put redirect serialize_streaming_response simd_cookie_scan
-            simd_memmem simd_percent_decode standard_header_count standard_header_name
+            simd_memmem simd_percent_decode standard_header_count standard_header_name urldecode
+            urlencode
         """,
         "flare.errors": "IoError ValidationError",
         "flare.net": """

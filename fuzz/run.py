@@ -13,6 +13,7 @@ from pathlib import Path
 
 import fuzz.app_harnesses
 import fuzz.client_harnesses
+import fuzz.form_harnesses
 import fuzz.h1_harnesses
 import fuzz.h2_harnesses
 import fuzz.harnesses

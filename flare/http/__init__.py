@@ -71,6 +71,10 @@ if TYPE_CHECKING:
     from flare.http.proto.cookie import parse_cookie_header as parse_cookie_header
     from flare.http.proto.cookie import parse_set_cookie_header as parse_set_cookie_header
     from flare.http.proto.errors import HttpParseError as HttpParseError
+    from flare.http.proto.form import FormData as FormData
+    from flare.http.proto.form import parse_form_urlencoded as parse_form_urlencoded
+    from flare.http.proto.form import urldecode as urldecode
+    from flare.http.proto.form import urlencode as urlencode
     from flare.http.proto.h1_leniency import H1LeniencyConfig as H1LeniencyConfig
     from flare.http.proto.header_phf import StandardHeader as StandardHeader
     from flare.http.proto.header_phf import is_standard_header as is_standard_header
@@ -98,6 +102,9 @@ if TYPE_CHECKING:
     from flare.http.proto.intern import intern_method_bytes as intern_method_bytes
     from flare.http.proto.intern import intern_method_string as intern_method_string
     from flare.http.proto.method import Method as Method
+    from flare.http.proto.multipart import MultipartForm as MultipartForm
+    from flare.http.proto.multipart import MultipartPart as MultipartPart
+    from flare.http.proto.multipart import parse_multipart_form_data as parse_multipart_form_data
     from flare.http.proto.simd_parsers import simd_cookie_scan as simd_cookie_scan
     from flare.http.proto.simd_parsers import simd_memmem as simd_memmem
     from flare.http.proto.simd_parsers import simd_percent_decode as simd_percent_decode
@@ -168,6 +175,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
             Cookie CookieJar SameSite parse_cookie_header parse_set_cookie_header
         """,
         "flare.http.proto.errors": "HttpParseError",
+        "flare.http.proto.form": "FormData parse_form_urlencoded urldecode urlencode",
         "flare.http.proto.h1_leniency": "H1LeniencyConfig",
         "flare.http.proto.header_phf": """
             StandardHeader is_standard_header lookup_standard_header_bytes
@@ -184,6 +192,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
             intern_method_bytes intern_method_string
         """,
         "flare.http.proto.method": "Method",
+        "flare.http.proto.multipart": "MultipartForm MultipartPart parse_multipart_form_data",
         "flare.http.proto.simd_parsers": "simd_cookie_scan simd_memmem simd_percent_decode",
         "flare.http.proto.status": "Status",
         "flare.http.proto.url": "Url UrlParseError",

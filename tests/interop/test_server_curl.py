@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from flare.http import Request, Response, ok
+from flare.http import (
+    Request,
+    Response,
+    ok,
+    ok_json_value,
+    parse_form_urlencoded,
+    parse_multipart_form_data,
+)
 from flare.http.server import redirect, stream_response
 
 Curl = Callable[..., str]
@@ -65,6 +73,30 @@ def test_a_head(curl: Curl, serve: Serve) -> None:
 
 def test_a_form(curl: Curl, serve: Serve) -> None:
     assert curl("-d", "a=1", "-d", "b=2", serve(application) + "/echo") == "a=1&b=2"
+
+
+def test_a_form_of_fields_that_need_escapes(curl: Curl, serve: Serve) -> None:
+    def read(request: Request) -> Response:
+        return ok_json_value(parse_form_urlencoded(request.body).items())
+
+    sent = curl("--data-urlencode", "a=é &;=+%", "--data-urlencode", "b=", serve(read) + "/")
+    assert json.loads(sent.encode("latin-1")) == [["a", "é &;=+%"], ["b", ""]]
+
+
+def test_a_form_with_files(curl: Curl, serve: Serve, tmp_path: Path) -> None:
+    def read(request: Request) -> Response:
+        form = parse_multipart_form_data(request.body, request.headers.get("content-type"))
+        return ok_json_value([[p.name, p.filename, p.content_type, p.text()] for p in form])
+
+    path = tmp_path / "photo"
+    path.write_bytes(b"\r\n--b--\r\n")
+    fields = ["title=At sea", f'photo=@{path};filename="a\\"b é.png";type=image/png', "empty="]
+    arguments = [argument for each in fields for argument in ("-F", each)]
+    assert json.loads(curl(*arguments, serve(read) + "/").encode("latin-1")) == [
+        ["title", "", "", "At sea"],
+        ["photo", 'a"b é.png', "image/png", "\r\n--b--\r\n"],
+        ["empty", "", "", ""],
+    ]
 
 
 def test_a_chunked_upload(curl: Curl, serve: Serve, tmp_path: Path) -> None:

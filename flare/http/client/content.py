@@ -261,7 +261,8 @@ def encode_pairs(pairs: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> str:
     none; numbers go by ``str``, ``True`` as ``true``. Raises ``ValidationError`` for no pairs."""
     from urllib.parse import urlencode
 
-    items = pairs.items() if isinstance(pairs, Mapping) else pairs
+    # FormData is no Mapping: a name may be there more than once.
+    items: Any = pairs.items() if hasattr(pairs, "items") else pairs
     flat: list[tuple[str, str | bytes]] = []
     for pair in items:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:

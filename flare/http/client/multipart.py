@@ -306,8 +306,8 @@ def encode_form(data: Any, files: FilesLike) -> MultipartBody:
 def _pairs(argument: str, given: Any) -> Iterable[tuple[str, Any]]:
     if given is None:
         return ()
-    if isinstance(given, Mapping):
-        return given.items()
+    if hasattr(given, "items"):  # FormData too, which is no Mapping
+        return given.items()  # type: ignore[no-any-return]
     if isinstance(given, (str, bytes, bytearray, memoryview)) or hasattr(given, "read"):
         raise ValidationError(argument, "takes a mapping or pairs with files")
     return given  # type: ignore[no-any-return]

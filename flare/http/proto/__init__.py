@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from flare.http.proto.encoder import encode_request_head as encode_request_head
     from flare.http.proto.errors import HttpParseError as HttpParseError
     from flare.http.proto.fields import FieldBlock as FieldBlock
+    from flare.http.proto.form import FormData as FormData
+    from flare.http.proto.form import parse_form_urlencoded as parse_form_urlencoded
+    from flare.http.proto.form import urldecode as urldecode
+    from flare.http.proto.form import urlencode as urlencode
     from flare.http.proto.framing import Framing as Framing
     from flare.http.proto.framing import body_framing as body_framing
     from flare.http.proto.h1_leniency import H1LeniencyConfig as H1LeniencyConfig
@@ -70,6 +74,9 @@ if TYPE_CHECKING:
     from flare.http.proto.intern import intern_method_bytes as intern_method_bytes
     from flare.http.proto.intern import intern_method_string as intern_method_string
     from flare.http.proto.method import Method as Method
+    from flare.http.proto.multipart import MultipartForm as MultipartForm
+    from flare.http.proto.multipart import MultipartPart as MultipartPart
+    from flare.http.proto.multipart import parse_multipart_form_data as parse_multipart_form_data
     from flare.http.proto.simd_parsers import simd_cookie_scan as simd_cookie_scan
     from flare.http.proto.simd_parsers import simd_memmem as simd_memmem
     from flare.http.proto.simd_parsers import simd_percent_decode as simd_percent_decode
@@ -116,6 +123,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "flare.http.proto.encoder": "encode_request_head",
         "flare.http.proto.errors": "HttpParseError",
         "flare.http.proto.fields": "FieldBlock",
+        "flare.http.proto.form": "FormData parse_form_urlencoded urldecode urlencode",
         "flare.http.proto.framing": "Framing body_framing",
         "flare.http.proto.h1_leniency": "H1LeniencyConfig",
         "flare.http.proto.header_phf": """
@@ -138,6 +146,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
             intern_method_bytes intern_method_string
         """,
         "flare.http.proto.method": "Method",
+        "flare.http.proto.multipart": "MultipartForm MultipartPart parse_multipart_form_data",
         "flare.http.proto.simd_parsers": "simd_cookie_scan simd_memmem simd_percent_decode",
         "flare.http.proto.status": "Status",
         "flare.http.proto.url": "Url UrlParseError",

@@ -1,4 +1,4 @@
-"""What a peer can do wrong on the HTTP/1.1 wire, each with the status that answers it."""
+"""What a peer can do wrong on the HTTP/1.1 wire and in forms, each with the status it gets."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ class HttpParseError(ValueError):
     BAD_STATUS_LINE: ClassVar[int] = 21
     TOO_MANY_INTERIM: ClassVar[int] = 22
     TRUNCATED: ClassVar[int] = 23
+    BAD_MULTIPART: ClassVar[int] = 24
+    FORM_TOO_LARGE: ClassVar[int] = 25  # 413
 
     def __init__(self, variant: int, detail: str = "", status: int | None = None) -> None:
         super().__init__(variant, detail, status)
@@ -76,6 +78,7 @@ _STATUS: dict[int, int] = {
     HttpParseError.FIELDS_TOO_LARGE: 431,
     HttpParseError.UNSUPPORTED_TRANSFER_CODING: 501,
     HttpParseError.BODY_TOO_LARGE: 413,
+    HttpParseError.FORM_TOO_LARGE: 413,
     HttpParseError.UNKNOWN_EXPECTATION: 417,
 }
 _SHOWN = 40
