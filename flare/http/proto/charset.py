@@ -8,8 +8,9 @@ import re
 __all__ = ["charset_of"]
 
 _CHARSET = re.compile(r';[ \t]*charset[ \t]*=[ \t]*"?([A-Za-z0-9_.:\-]{1,40})"?', re.IGNORECASE)
-# Escapes of Python's own source text, which warn of what they do not know.
-_NO_CHARSETS = frozenset({"unicode-escape", "raw-unicode-escape"})
+# Python calls them encodings: escapes of its own source text, which warn of what they do not know,
+# and those of host names, which take quadratic time.
+_NO_CHARSETS = frozenset("unicode-escape raw-unicode-escape punycode idna".split())
 
 
 def charset_of(content_type: str) -> str:
@@ -24,6 +25,6 @@ def charset_of(content_type: str) -> str:
             if codecs.lookup(name).name.replace("_", "-") in _NO_CHARSETS:
                 return "utf-8"
             b"\xff".decode(name, "replace")
-        except (LookupError, ValueError):  # idna and the like refuse to replace
+        except (LookupError, ValueError):  # what refuses to replace
             return "utf-8"
     return name
