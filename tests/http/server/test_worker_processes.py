@@ -239,7 +239,7 @@ def test_a_reload_under_load_fails_no_request(program: Begin, env: dict[str, str
 
 
 def test_a_reload_leaves_time_to_what_runs(program: Begin, connect: Connect) -> None:
-    running = program(slow=0.5)
+    running = program(slow=1.5)
     running.await_workers(2)
     peer = connect(running.address)
     peer.get("/slow")
@@ -308,7 +308,7 @@ def test_workers_are_replaced_after_so_many_requests(program: Begin) -> None:
 def test_a_signal_drains_all_workers(
     program: Begin, connect: Connect, env: dict[str, str], number: int, says: str
 ) -> None:
-    running = program(env=env, slow=0.6)
+    running = program(env=env, slow=1.5)
     workers = running.await_workers(2)
     idle = [connect_to(connect, running.address, pid) for pid in workers]
     busy = [connect_to(connect, running.address, pid) for pid in workers]
