@@ -45,11 +45,23 @@ class TlsSocket:
     descriptor tells when it can. Failures, of TLS too, are ``OSError``. For one thread at a time.
     """
 
-    __slots__ = ("_covers", "_ended", "_incoming", "_object", "_outgoing", "_owed", "_raw", "_shut")
+    __slots__ = (
+        "_core",
+        "_covers",
+        "_ended",
+        "_incoming",
+        "_object",
+        "_outgoing",
+        "_owed",
+        "_raw",
+        "_shut",
+    )
 
     def __init__(self, raw: PlainSocket, engine: TlsEngine) -> None:
         self._raw = raw
         self._object = engine._object
+        # What its read and write call, and nothing but that.
+        self._core: Any = getattr(engine._object, "_sslobj", engine._object)
         self._incoming = engine._incoming
         self._outgoing = engine._outgoing
         # Encrypted and not yet sent, and how much of what `send` was given that stands for.
@@ -66,27 +78,28 @@ class TlsSocket:
         would not make the descriptor readable. ``b""`` at the end, announced or not."""
         if self._ended:
             return b""
-        data = self._raw.recv(_LEAST_RECV if size < _LEAST_RECV else size)
-        if not data:
-            self._ended = True
-            return b""
-        self._incoming.write(data)
-        return self._decrypt()
+        return self.decrypt(self._raw.recv(_LEAST_RECV if size < _LEAST_RECV else size))
 
     def received(self) -> bytes:
         """What came with the end of the handshake, like ``recv``; ``b""`` for nothing."""
         try:
-            return self._decrypt() if self._incoming.pending else b""
+            return self.decrypt(self._incoming.read()) if self._incoming.pending else b""
         except BlockingIOError:
             return b""
 
-    def _decrypt(self) -> bytes:
-        incoming, read = self._incoming, self._object.read
-        more: list[bytes] = []
+    def decrypt(self, data: bytes) -> bytes:
+        """What ``recv`` would return, had it received *data*; ``b""`` at the end."""
+        if self._ended or not data:
+            self._ended = True
+            return b""
+        incoming, read = self._incoming, self._core.read
+        incoming.write(data)
+        more: list[bytes] | None = None
         try:
             data = read(RECORD_BYTES)
             if data and not incoming.pending and not self._outgoing.pending:
                 return data  # one record and nothing else, as nearly always
+            more = []
             while data and incoming.pending:
                 more.append(data)
                 data = read(RECORD_BYTES)
@@ -138,14 +151,27 @@ class TlsSocket:
                 return reported
         if len(data) > _MOST_AT_ONCE:
             data = memoryview(data)[:_MOST_AT_ONCE]
-        size = self._object.write(data)
+        size = self._core.write(data)
         encrypted = self._outgoing.read()
         try:
             sent = self._raw.send(encrypted)
         except (BlockingIOError, InterruptedError):
             sent = 0
-        if sent == len(encrypted):
-            return size
+        return size if sent == len(encrypted) else self.sent(sent, encrypted, size)
+
+    def encrypt(self, data: bytes) -> bytes:
+        """*data*, at most ``RECORD_BYTES`` of it, for the transport, which must be given it next.
+        Only where all that was sent before has gone."""
+        self._core.write(data)
+        encrypted = self._outgoing.read()
+        if self._owed is not None:  # TLS's own
+            encrypted = bytes(self._owed) + encrypted
+            self._owed = None
+        return encrypted
+
+    def sent(self, sent: int, encrypted: bytes, size: int) -> int:
+        """The transport took *sent* bytes of *encrypted*, which stands for *size*, and not all:
+        what ``send`` returns or raises then."""
         self._owed = memoryview(encrypted)
         self._covers = size
         return self._report(sent)

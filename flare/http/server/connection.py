@@ -70,6 +70,7 @@ class Connection(SocketConnection):
         "_stream",
         "_task",
         "_task_deadline",
+        "raw",
         "wire",
     )
 
@@ -77,6 +78,8 @@ class Connection(SocketConnection):
         self, worker: Worker, sock: socket.socket, token: int, wire: Wire, peer: SocketAddr
     ) -> None:
         super().__init__(worker, sock, token, peer)
+        self.raw = sock
+        """The transport, below TLS where there is that."""
         self.wire = wire
         self._began = 0
         self._body_began = 0

@@ -13,9 +13,8 @@ pending on either side.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flare.http.cancel import CancelReason
 from flare.http.request import Request
 from flare.http.response import Response
 from flare.http.server.dispatch import ASK
@@ -28,31 +27,26 @@ if TYPE_CHECKING:
     from flare.http.server.static_wire import StaticAnswers
     from flare.http.server.worker import Worker
 
-__all__ = ["make_lane", "make_static_lane"]
+__all__ = ["Lane", "make_lane", "make_static_lane"]
+
+Lane: TypeAlias = "Callable[[Connection, bytes], bytes | None]"
 
 
-def make_lane(worker: Worker) -> Callable[[Any], None]:
+def make_lane(worker: Worker) -> Lane:
     """The lane of *worker*: called by its leader for a plain ``Connection`` that is readable."""
     config, h1, lease, dispatch = worker.config, worker.h1, worker.lease, worker.dispatch
-    read_bytes, expose_errors = config.read_buffer_size, config.expose_error_messages
+    expose_errors = config.expose_error_messages
     known, make_plan, find = h1.known.get, h1.plan, dispatch.find
     held, leave = lease.held, lease.held.pop
     threads, tally = worker.threads, worker.tally
     known_head, make_head = h1.heads.get, h1.make_head
     new: Any = object.__new__
 
-    def serve(connection: Connection) -> None:
-        try:
-            data = connection.sock.recv(read_bytes)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            connection.close(CancelReason.PEER_CLOSED)
-            return
+    def serve(connection: Connection, data: bytes) -> bytes | None:
         plan = known(data) or make_plan(data)
         if plan is None or threads.free <= 0:
             connection.on_data(data)
-            return
+            return None
         head, function, fate = plan
         request: Request = new(Request)  # as Request._from_head, but for the call
         request.method = head.method
@@ -74,7 +68,7 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
                     pass  # asked again over there, and answered for
             if not fate.quick:
                 connection.on_data(data)
-                return
+                return None
         tally.bytes_in += len(data)
         exchange = worker.spare
         exchange.connection = connection
@@ -114,55 +108,24 @@ def make_lane(worker: Worker) -> Callable[[Any], None]:
         if start is None:
             worker.renew_spare()
             connection.answer(exchange, result)
-            return
-        answer = start + body
-        try:
-            sent = connection.sock.send(answer)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            connection.close(CancelReason.PEER_CLOSED)
-            return
-        tally.bytes_out += sent
-        if sent == len(answer):
-            connection.deadline = worker.idle_deadline
-        else:
-            connection.owe(memoryview(answer)[sent:])
+            return None
+        return start + body
 
     return serve
 
 
-def make_static_lane(worker: Worker, answers: StaticAnswers) -> Callable[[Any], None]:
+def make_static_lane(worker: Worker, answers: StaticAnswers) -> Lane:
     """The same for ``serve_static``, where a read that is known is one look-up from its answer."""
-    read_bytes, known, tally = worker.config.read_buffer_size, answers.known.get, worker.tally
+    known, tally = answers.known.get, worker.tally
     repeated, most = answers.repeated, len(answers.repeated) - 1
 
-    def serve(connection: Connection) -> None:
-        try:
-            data = connection.sock.recv(read_bytes)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            connection.close(CancelReason.PEER_CLOSED)
-            return
+    def serve(connection: Connection, data: bytes) -> bytes | None:
         count = known(data)
         if count is None or count > most:
             connection.on_data(data)
-            return
+            return None
         tally.bytes_in += len(data)
         answers.served += count
-        answer = repeated[count]
-        try:
-            sent = connection.sock.send(answer)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            connection.close(CancelReason.PEER_CLOSED)
-            return
-        tally.bytes_out += sent
-        if sent == len(answer):
-            connection.deadline = worker.idle_deadline
-        else:
-            connection.owe(memoryview(answer)[sent:])
+        return repeated[count]
 
     return serve

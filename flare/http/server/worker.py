@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -40,13 +40,14 @@ from flare.http.server.logs import error_log
 from flare.http.server.preface_wire import PrefaceWire
 from flare.http.server.proxy_wire import ProxyWire
 from flare.http.server.socket_connection import NEVER_MS, SocketConnection
+from flare.http.server.stages import SecureStages, Stages
 from flare.http.server.static_wire import StaticAnswers, StaticWire
 from flare.http.server.stats import Counts, Tally
 from flare.http.server.threads import Outcome, Threads
 from flare.http.server.watch import Sample, cpu_ns, own_cpu_clock, watchdog
 from flare.http.server.wire import Exchange, Wire
 from flare.net import SocketAddr
-from flare.runtime.reactor import INTEREST_READ, WAKEUP_TOKEN
+from flare.runtime.reactor import INTEREST_READ
 from flare.runtime.report import ShutdownReport
 from flare.runtime.timer_wheel import TimerWheel
 
@@ -65,7 +66,7 @@ class Worker:
     *own*: nobody will listen there after this server.
 
     State that must outlive a change of leader is kept here and never in a leader's locals: the
-    batch of events, further turns, results to take. Each item is taken out before it is worked
+    stages of a batch, further turns, results to take. Each item is taken out before it is worked
     on, so that the next leader goes on with the one behind it.
     """
 
@@ -96,7 +97,6 @@ class Worker:
         self._on_end = on_end
         self._leader_clock: int | None = None
         self._overtaken: tuple[Task, bool] | None = None
-        self._events: Iterator[tuple[int, int]] = iter(())
         self.waiting = True
         self._done: deque[Outcome] = deque()
         self._fired: deque[int] = deque()
@@ -116,7 +116,7 @@ class Worker:
         self.asked: deque[Intake | H2Intake] = deque()
         """Those whose readers want more, or a first byte; appended to from any thread."""
         self._date_due_ms = 0
-        self._connections: dict[int, SocketConnection] = {}
+        self.connections: dict[int, SocketConnection] = {}
         self._doors = Doors(self, own=own)
         self._last_token = 0
         self._commands: deque[Callable[[], None]] = deque()
@@ -146,6 +146,7 @@ class Worker:
         self.lane = (
             make_lane(self) if self._static is None else make_static_lane(self, self._static)
         )
+        self._stages = Stages(self) if tls is None else SecureStages(self)
         try:
             self._doors.add(places)
             self._doors.open()
@@ -197,7 +198,7 @@ class Worker:
         """What it has done so far."""
         dispatch, tally = self.dispatch, self.tally
         return Counts(
-            connections=len(self._connections),
+            connections=len(self.connections),
             in_flight=dispatch.away + len(self.lease),
             pool_depth=dispatch.waiting,
             accepted=tally.accepted,
@@ -246,19 +247,19 @@ class Worker:
                 self.renew_h2_spare()
             self.dispatch.overtaken(task, computing)
             self._guard(task.connection, task.connection.await_task, task)
-        poll, watch = self.reactor._poll_raw, watchdog()
+        poll, watch, stages = self.reactor._poll_raw, watchdog(), self._stages
         while self._running:
-            self._run_batch()
+            stages.run()
             self._run_rest()
             if self.on_turn is not None:
                 self.on_turn()
             if self._drain is not None and (
-                not (self._connections or self._doors.listeners or self.reactor.unsent)
+                not (self.connections or self._doors.listeners or self.reactor.unsent)
                 or self.now_ms >= self._drain_deadline
             ):
                 return
             self.waiting = True
-            self._events = iter(poll(self._timeout_ms(), _BATCH))
+            stages.begin(poll(self._timeout_ms(), _BATCH))
             self.waiting = False
             self.read_clock()
             if self.now_ms >= self._date_due_ms:
@@ -266,23 +267,13 @@ class Worker:
             if watch.parked:
                 watch.unpark()
 
-    def _run_batch(self) -> None:
-        """Work through the events of one poll, each taken out before it is worked on."""
-        connections, lane = self._connections, self.lane
-        for token, flags in self._events:
-            connection = connections.get(token)
-            if connection is not None:
-                try:
-                    if connection.plain:
-                        lane(connection)
-                    else:
-                        connection.on_event(flags)
-                except Exception as error:
-                    connection.fail(error)
-            elif token == WAKEUP_TOKEN:
-                self._run_commands()
-            elif token in self._doors.listeners:
-                self._doors.accept(token)
+    def on_event(self, token: int, flags: int) -> None:
+        """An event that the lane is not for."""
+        connection = self.connections.get(token)
+        if connection is not None:
+            self._guard(connection, connection.on_event, flags)
+        elif token in self._doors.listeners:
+            self._doors.accept(token)
 
     def _run_rest(self) -> None:
         """What waits besides events: results from other threads, further turns, timers."""
@@ -374,7 +365,7 @@ class Worker:
             fired.extend(self.wheel.advance(self.now_ms))
         while fired:
             token = fired.popleft()
-            connection = self._connections.get(token)
+            connection = self.connections.get(token)
             if connection is not None:
                 self._guard(connection, connection.on_timer)
             elif token == DOORS_TOKEN:
@@ -384,7 +375,8 @@ class Worker:
         self.h1.refresh_date()
         self._date_due_ms = self.now_ms + 1000 - int(time.time() * 1000) % 1000
 
-    def _run_commands(self) -> None:
+    def run_commands(self) -> None:
+        """Do what other threads have posted."""
         while self._commands:
             self._commands.popleft()()
 
@@ -394,7 +386,7 @@ class Worker:
     def has_room(self) -> bool:
         """Whether there may be one more connection."""
         limit = self.config.max_connections
-        return not limit or len(self._connections) < limit
+        return not limit or len(self.connections) < limit
 
     def adopt(self, sock: socket.socket, address: Any) -> None:
         """Serve a connection that was accepted."""
@@ -414,7 +406,7 @@ class Worker:
             sock.close()
             return
         self.tally.accepted += 1
-        self._connections[connection.token] = connection
+        self.connections[connection.token] = connection
         connection.begin()
         if self._drain is not None:
             self._to_drain += 1
@@ -451,7 +443,7 @@ class Worker:
             return
         successor = H2Connection(self, connection.sock, connection.token, peer, connection.tls_info)
         successor.succeed(connection)
-        self._connections[connection.token] = successor
+        self.connections[connection.token] = successor
         self._guard(successor, successor.begin, switch)
 
     def new_token(self) -> int:
@@ -463,7 +455,7 @@ class Worker:
 
     def forget(self, connection: SocketConnection) -> None:
         """*connection* has closed."""
-        del self._connections[connection.token]
+        del self.connections[connection.token]
         if self.config.max_connections and self._running and self.has_room:
             self._doors.open()
 
@@ -480,25 +472,26 @@ class Worker:
         self._drain = report
         self.draining = True
         self._drain_deadline = self.now_ms + timeout_ms
-        self._to_drain = len(self._connections)
+        self._to_drain = len(self.connections)
         # Visited from the loop, one by one: a handler called in between may lose the lease.
-        for connection in self._connections.values():
+        for connection in self.connections.values():
             connection.announce_end()
             self._to_visit.append(connection)
         self._doors.drain(stopped_accepting)
 
     def _end(self) -> None:
         self._running = False
+        self.see_off(self._stages.send)
         self.see_off(self._doors.close)
-        left = len(self._connections)
-        for connection in list(self._connections.values()):
+        left = len(self.connections)
+        for connection in list(self.connections.values()):
             self.see_off(self._guard, connection, connection.cut_off)
         watchdog().forget(self)
         self.dispatch.close()
         with self._posting:
             self.ended = True
         # A drain that came too late to begin ends here, with nothing left to wait for.
-        self.see_off(self._run_commands)
+        self.see_off(self.run_commands)
         if self._drain is not None:
             cut = min(left, self._to_drain)
             self._drain.set_result(

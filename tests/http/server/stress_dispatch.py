@@ -198,9 +198,12 @@ def round_of(
             client.thread.join(30)
         for worker in crew.workers:
             until(lambda worker=worker: worker.dispatch.away == 0)
-            until(lambda worker=worker: not worker._connections)
+            until(lambda worker=worker: not worker.connections)
             assert not worker._done
-            assert next(worker._events, None) is None
+            stages = worker._stages
+            assert next(stages._events, None) is next(stages._reads, None) is None
+            assert not stages._answers
+            assert not stages._later
             assert not worker.ready
             assert not worker.lease.held
     end(server)

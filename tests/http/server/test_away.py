@@ -234,7 +234,7 @@ def test_a_peer_that_leaves_makes_no_spin(
     if leave is Peer.finish_sending:
         assert peer.read().body == (b"late" if kind == "handler" else b"chunk")
         assert peer.is_ended()
-    until(lambda: not worker._connections)
+    until(lambda: not worker.connections)
     until(lambda: is_quiet(worker))
 
 
@@ -289,7 +289,7 @@ class Unsent:
         self.worker = worker_of(running)
         self.peer = connect(running.address)
         ask(self.peer, "/")
-        [self.connection] = self.worker._connections.values()
+        [self.connection] = self.worker.connections.values()
         self.socket = Clogged(self.connection.sock)
         self.connection.sock = self.socket  # type: ignore[assignment]
         lines = ["GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"]
@@ -382,8 +382,8 @@ def test_a_reader_that_stops_is_dropped_though_a_handler_runs(
     peer = connect(running.address, receive_buffer=4096)
     peer.send(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n" * 40)
     peer.send(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
-    until(lambda: worker._connections)
-    until(lambda: not worker._connections)
+    until(lambda: worker.connections)
+    until(lambda: not worker.connections)
     gate.release.set()
     until(lambda: is_quiet(worker))
 
@@ -401,8 +401,8 @@ def test_a_pulled_body_whose_reader_stops_is_dropped(start: Start, connect: Conn
     worker = worker_of(running)
     force(running, "after", lambda task: pieces(task) and task.sent % (5 * 65536) == 0)
     connect(running.address, receive_buffer=4096).get("/")
-    until(lambda: worker._connections)
-    until(lambda: not worker._connections)
+    until(lambda: worker.connections)
+    until(lambda: not worker.connections)
     until(lambda: is_quiet(worker))
 
 

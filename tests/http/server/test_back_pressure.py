@@ -40,7 +40,7 @@ class Endless:
 
 
 def connections(running: Running) -> list[Connection]:
-    found = list(worker_of(running)._connections.values())
+    found = list(worker_of(running).connections.values())
     assert all(isinstance(connection, Connection) for connection in found)
     return found  # type: ignore[return-value]
 

@@ -72,7 +72,7 @@ class Scene:
         self.bad.close()
         self.is_well()
         until(lambda: is_quiet(worker_of(self.running)))
-        until(lambda: len(worker_of(self.running)._connections) == 1)
+        until(lambda: len(worker_of(self.running).connections) == 1)
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_23_a_window_that_stays_shut_holds_no_memory_for_ever(scene: Set, window
         bad.ask("/large")
     bad.await_pong()
     worker = worker_of(stage.running)
-    held = [c._codec.queued_bytes for c in worker._connections.values() if c.token != 0]  # type: ignore[attr-defined]
+    held = [c._codec.queued_bytes for c in worker.connections.values() if c.token != 0]  # type: ignore[attr-defined]
     assert max(held) <= 1_100_000
     stage.is_well()
     first = bad.read(1)
@@ -243,8 +243,8 @@ def test_23_a_peer_that_never_reads_is_dropped(start: Start, speak_h2: SpeakH2) 
     peer = speak_h2(running.address, {INITIAL_WINDOW: 2**31 - 1}, receive_buffer=4096, stingy=True)
     peer.send(build_window_update(0, 2**31 - 70_000))
     peer.ask()
-    until(lambda: len(worker_of(running)._connections) == 1)
-    until(lambda: not worker_of(running)._connections)
+    until(lambda: len(worker_of(running).connections) == 1)
+    until(lambda: not worker_of(running).connections)
 
 
 def test_23_requests_whose_answers_nobody_reads_do_not_pile_up(
@@ -268,7 +268,7 @@ def test_23_requests_whose_answers_nobody_reads_do_not_pile_up(
             peer.send(b"".join(peer.open() for _ in range(100)))
     except OSError:
         pass
-    until(lambda: not worker_of(running)._connections)
+    until(lambda: not worker_of(running).connections)
     assert called < 20_000
 
 

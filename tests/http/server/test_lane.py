@@ -28,11 +28,12 @@ class Lane:
         inner = worker.lane
         self.called = self.returned = self.known = 0
 
-        def lane(connection: Any) -> None:
+        def lane(connection: Any, data: bytes) -> bytes | None:
             self.called += 1
             self.known += bool(worker.h1.known)
-            inner(connection)
+            answer = inner(connection, data)
             self.returned += 1
+            return answer
 
         worker.lane = lane
 
@@ -234,7 +235,7 @@ def test_a_known_request_in_two_reads_or_with_another_behind_it_is_no_surprise(
     worker = worker_of(running)
     for cut in (1, 9, len(GET) - 1):
         peer.send(GET[:cut])
-        [connection] = worker._connections.values()
+        [connection] = worker.connections.values()
         until(lambda c=connection: not c.plain)
         peer.send(GET[cut:])
         assert peer.read().body == b"/known"
@@ -249,7 +250,7 @@ def test_a_peer_that_does_not_read_is_owed_the_rest(start: Start, connect: Conne
     lane = Lane(running)
     peer = connect(running.address, receive_buffer=2048)
     prime(peer)
-    [connection] = worker_of(running)._connections.values()
+    [connection] = worker_of(running).connections.values()
     connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     asked = 0
     while not connection._writing:
@@ -277,7 +278,7 @@ def test_a_peer_that_leaves_is_noticed(start: Start, connect: Connect) -> None:
         peer = connect(running.address)
         prime(peer)
         leave(peer)
-        until(lambda: not worker._connections)
+        until(lambda: not worker.connections)
 
 
 def test_a_drain_ends_a_plain_connection(start: Start, connect: Connect) -> None:
@@ -385,7 +386,7 @@ class TestTakeoverInside:
         reset(lane_ahead.peer)
         gate.release.set()
         worker = worker_of(lane_ahead.running)
-        until(lambda: not worker._connections and is_quiet(worker))
+        until(lambda: not worker.connections and is_quiet(worker))
         assert ask(connect(lane_ahead.running.address), "/known")
 
     def test_a_drain_waits_for_it(self, lane_ahead: Any) -> None:
@@ -459,7 +460,7 @@ class TestStatic:
         lane = Lane(running)
         peer = connect(running.address, receive_buffer=2048)
         prime(peer)
-        [connection] = worker_of(running)._connections.values()
+        [connection] = worker_of(running).connections.values()
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         asked = 0
         while not connection._writing:

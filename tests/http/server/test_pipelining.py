@@ -127,7 +127,7 @@ def test_requests_that_wait_for_their_turn_do_not_pile_up(start: Start, connect:
     running = start(lambda request: held.append(most_buffered()) or ok("x" * 100))
 
     def most_buffered() -> int:
-        connections = running.server._crew.workers[0]._connections.values()
+        connections = running.server._crew.workers[0].connections.values()
         return max(connection.wire._decoder.buffered for connection in connections)
 
     peer = connect(running.address)

@@ -184,7 +184,7 @@ def test_nothing_is_received_that_the_handler_does_not_read(start: Start, connec
     reading.await_entry()
     sent = sends_until_it_blocks(peer, size)
     assert sent < size // 2  # the kernel's buffers took the rest, and no more
-    [connection] = worker_of(running)._connections.values()
+    [connection] = worker_of(running).connections.values()
     intake = connection._intake
     assert intake is not None
     assert intake.queue.received <= 2 * 65536
@@ -414,7 +414,7 @@ def test_a_client_that_leaves_ends_the_read(
     leave(peer)
     assert reading.failed.acquire(timeout=PATIENCE)
     assert isinstance(reading.errors[0], RequestBodyTruncated)
-    until(lambda: is_quiet(worker_of(running)) and not worker_of(running)._connections)
+    until(lambda: is_quiet(worker_of(running)) and not worker_of(running).connections)
 
 
 def test_a_little_rest_is_skipped_and_the_connection_goes_on(
@@ -441,7 +441,7 @@ def test_the_next_request_has_its_own_time_after_a_rest_that_was_skipped(
         peer.send(head("Content-Length: 9") + b"some")
         assert peer.read().body == b"x"
         peer.send(b"bytes")
-        [connection] = worker._connections.values()
+        [connection] = worker.connections.values()
         until(lambda c=connection: c.wire.phase == IDLE)
         passed += 20_000_000_000  # of the 30 s that it may be idle
         request = head("Content-Length: 2", target="/plain") + b"ok"
@@ -647,7 +647,7 @@ def test_a_held_upload_whose_client_left_is_never_called(start: Start, connect: 
     worker = worker_of(running)
     until(lambda: len(worker.dispatch._held) == 1)
     reset(second)
-    until(lambda: len(worker._connections) == 1)
+    until(lambda: len(worker.connections) == 1)
     reading.go.release()
     first.send(b"b")
     assert first.read().body == b"2"
@@ -701,8 +701,8 @@ def test_a_handler_that_makes_room_just_now_gets_what_was_received_already(
     monkeypatch.setattr(Intake, "watch", let_it_read)
     peer.send(head("Transfer-Encoding: chunked") + b"fff6\r\n" + bytes(0xFFF6) + b"\r\n")
     worker = worker_of(running)
-    until(lambda: worker._connections)
-    (connection,) = worker._connections.values()
+    until(lambda: worker.connections)
+    (connection,) = worker.connections.values()
     assert isinstance(connection, Connection)
     until(lambda: connection._intake is not None and connection._intake.queue.received == 0xFFF6)
     peer.send(b"a\r\n0123456789\r\n0\r\n\r\n")
@@ -725,7 +725,7 @@ def test_nothing_is_read_for_a_handler_that_has_closed_its_stream(
     peer = connect(running.address)
     peer.send(head("Content-Length: 100000") + b"begun")
     assert closed.wait(PATIENCE)
-    (connection,) = worker_of(running)._connections.values()
+    (connection,) = worker_of(running).connections.values()
     assert isinstance(connection, Connection)
     intake = connection._intake
     assert intake is not None
@@ -801,6 +801,6 @@ def test_every_answer_is_of_its_own_upload_while_others_leave(
         sys.setswitchinterval(before)
     assert not errors
     worker = worker_of(running)
-    until(lambda: is_quiet(worker) and not worker._connections)
+    until(lambda: is_quiet(worker) and not worker.connections)
     assert not worker.dispatch._streaming
     assert not worker.dispatch._held

@@ -257,7 +257,7 @@ def test_a_client_that_does_not_read_is_dropped_and_the_file_closed(
     peer = connect(running.address, receive_buffer=4096)
     peer.get("/")
     until(lambda: files.made and files.all_closed())
-    until(lambda: not worker_of(running)._connections)
+    until(lambda: not worker_of(running).connections)
     other = connect(running.address)
     other.get("/other")
     assert other.read().body == b"other"
@@ -287,7 +287,7 @@ def test_a_client_that_leaves_closes_the_file(
     peer.get("/")
     peer._until(b"\r\n\r\n")
     leave(peer)
-    until(lambda: not worker_of(running)._connections)
+    until(lambda: not worker_of(running).connections)
     assert files.all_closed()
 
 

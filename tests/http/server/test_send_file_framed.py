@@ -166,7 +166,7 @@ def test_a_client_that_does_not_read_holds_little_and_is_dropped(site: Site, lar
     assert peak - before < 6 << 20
     assert site.made[0].offset < SIZE // 2
     assert site.client().get("/other").body == b"other"
-    until(lambda: len(worker_of(running)._connections) <= 2)
+    until(lambda: len(worker_of(running).connections) <= 2)
 
 
 def test_a_slow_reader_that_goes_on_gets_it_all(site: Site, large: Path) -> None:
@@ -205,4 +205,4 @@ def test_a_client_that_leaves_closes_the_file(site: Site, large: Path) -> None:
     until(lambda: site.made)
     peer.close()
     until(site.all_closed)
-    until(lambda: not worker_of(running)._connections)
+    until(lambda: not worker_of(running).connections)

@@ -156,7 +156,7 @@ class TestTakeover:
         assert source.closed.wait(PATIENCE)
         assert ask(connect(running.address), "/") == b"fine"
         assert lease.taken == 1
-        until(lambda: is_quiet(worker) and len(worker._connections) <= 2)
+        until(lambda: is_quiet(worker) and len(worker.connections) <= 2)
 
     def test_the_server_is_closed_meanwhile(
         self, start: Start, connect: Connect, step: str

@@ -264,7 +264,7 @@ def test_failed_handshakes_leave_nothing_behind(
         peer.close()
     worker = running.server._crew.workers[0]
     deadline = time.monotonic() + PATIENCE
-    while worker._connections:
+    while worker.connections:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     assert worker.reactor.registered_count() == 1  # the listener
