@@ -48,6 +48,10 @@ class Outcome:
 # Below this a share of processor time says nothing.
 _SHORTEST_NS = 1_000_000
 
+# Seconds, a tenth of the usual. Measured beside one that computes: a leader answers twice as many
+# requests, and the one that computes loses an eighth.
+_COMPUTING_INTERVAL = 0.0005
+
 
 class Threads:
     """The threads of one worker.
@@ -151,6 +155,10 @@ class Threads:
 class ComputeLane:
     """Lets at most *width* computing tasks of all workers run at once; the rest wait in order.
 
+    While any runs, threads hand the interpreter lock on after half a millisecond, where
+    ``sys.getswitchinterval`` says more, as it does by itself (5 ms): each leader gets that much
+    more of the time, and the lock that much sooner. What it said before holds again afterwards.
+
     All methods are safe from any thread.
     """
 
@@ -160,6 +168,7 @@ class ComputeLane:
         self._free = width
         self._waiting: deque[Callable[[], None]] = deque()
         self._admitting = False
+        self._interval = 0.0  # seconds, that will hold again; 0 for no change
 
     def enter(self, start: Callable[[], None]) -> None:
         """Call *start* now, or when its turn comes, from the thread that leaves then."""
@@ -170,13 +179,29 @@ class ComputeLane:
     def join(self) -> None:
         """One that could not be asked to wait is running: the others wait for it too."""
         with self._lock:
-            self._free -= 1
+            self._take()
 
     def leave(self) -> None:
         """One that was started, or has joined, is over."""
         with self._lock:
             self._free += 1
+            if self._free == self.width:
+                self.restore_interval()
         self._admit()
+
+    def _take(self) -> None:
+        self._free -= 1
+        if not self._interval and has_interpreter_lock():
+            before = sys.getswitchinterval()
+            if before > _COMPUTING_INTERVAL:
+                self._interval = before
+                sys.setswitchinterval(_COMPUTING_INTERVAL)
+
+    def restore_interval(self) -> None:
+        """Nothing computes any more."""
+        before, self._interval = self._interval, 0.0
+        if before and sys.getswitchinterval() == _COMPUTING_INTERVAL:  # nobody else has set it
+            sys.setswitchinterval(before)
 
     def _admit(self) -> None:
         while True:
@@ -186,7 +211,7 @@ class ComputeLane:
                 if self._admitting or self._free < 1 or not self._waiting:
                     return
                 self._admitting = True
-                self._free -= 1
+                self._take()
                 start = self._waiting.popleft()
             try:
                 start()
@@ -195,10 +220,15 @@ class ComputeLane:
                     self._admitting = False
 
 
+def has_interpreter_lock() -> bool:
+    """Whether one thread at a time runs Python code."""
+    check: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    return check()
+
+
 def _width() -> int:
     """One where threads share an interpreter lock, a processor each where they do not."""
-    has_lock: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
-    return 1 if has_lock() else max(1, os.cpu_count() or 1)
+    return 1 if has_interpreter_lock() else max(1, os.cpu_count() or 1)
 
 
 _lane = ComputeLane(_width())
@@ -211,6 +241,7 @@ def compute_lane() -> ComputeLane:
 
 def _after_fork() -> None:
     global _lane
+    _lane.restore_interval()  # what ran is not here
     _lane = ComputeLane(_width())
 
 

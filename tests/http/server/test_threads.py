@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 import threading
 import time
 import weakref
@@ -12,7 +14,13 @@ from typing import Any
 import pytest
 
 from flare.http.server.lease import Overtaken
-from flare.http.server.threads import ComputeLane, Outcome, Threads, compute_lane
+from flare.http.server.threads import (
+    ComputeLane,
+    Outcome,
+    Threads,
+    compute_lane,
+    has_interpreter_lock,
+)
 
 PATIENCE = 10.0
 
@@ -258,6 +266,60 @@ def test_many_threads_never_pass_the_width() -> None:
         thread.join(PATIENCE)
     assert most <= 2
     assert inside == 0
+
+
+@pytest.fixture
+def interval() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.skipif(not has_interpreter_lock(), reason="this Python has no interpreter lock")
+@pytest.mark.usefixtures("interval")
+class TestSwitchInterval:
+    """How long a thread may keep the interpreter lock while another wants it."""
+
+    def test_it_is_short_while_a_task_computes(self) -> None:
+        sys.setswitchinterval(0.02)
+        lane = ComputeLane(1)
+        lane.join()
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+        lane.join()
+        lane.enter(lambda: None)
+        lane.leave()
+        lane.leave()  # the third is started
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+        lane.leave()
+        assert sys.getswitchinterval() == pytest.approx(0.02)
+
+    def test_a_shorter_one_stays(self) -> None:
+        sys.setswitchinterval(0.0001)
+        lane = ComputeLane(1)
+        lane.join()
+        assert sys.getswitchinterval() == pytest.approx(0.0001)
+        lane.leave()
+        assert sys.getswitchinterval() == pytest.approx(0.0001)
+
+    def test_what_somebody_sets_meanwhile_stays(self) -> None:
+        sys.setswitchinterval(0.02)
+        lane = ComputeLane(1)
+        lane.join()
+        sys.setswitchinterval(0.01)
+        lane.leave()
+        assert sys.getswitchinterval() == pytest.approx(0.01)
+
+    def test_a_child_begins_with_the_usual_one(self) -> None:
+        sys.setswitchinterval(0.02)
+        lane = compute_lane()
+        lane.join()
+        try:
+            child = os.fork()
+            if not child:
+                os._exit(0 if abs(sys.getswitchinterval() - 0.02) < 1e-6 else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        finally:
+            lane.leave()
 
 
 def test_all_workers_of_a_process_share_one_lane() -> None:
