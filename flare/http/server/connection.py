@@ -70,7 +70,6 @@ class Connection(SocketConnection):
         "_stream",
         "_task",
         "_task_deadline",
-        "raw",
         "wire",
     )
 
@@ -79,7 +78,6 @@ class Connection(SocketConnection):
     ) -> None:
         super().__init__(worker, sock, token, peer)
         self.raw = sock
-        """The transport, below TLS where there is that."""
         self.wire = wire
         self._began = 0
         self._body_began = 0

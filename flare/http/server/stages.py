@@ -125,13 +125,11 @@ class Stages:
         for connection, data in self._reads:
             try:
                 answer = lane(connection, data)
-                if answer is not None:
-                    if len(answer) <= RECORD_BYTES:
-                        answers.append((connection, answer, answer))
-                    else:  # a group of them would take much memory
-                        self._send_large(connection, answer)
             except Exception as error:
                 connection.fail(error)
+            else:
+                if answer is not None:
+                    answers.append((connection, answer, answer))
         self.send()
 
     def send(self) -> None:
@@ -164,16 +162,6 @@ class Stages:
     def _count(self, connection: Connection, answer: bytes, data: bytes, sent: int) -> int:
         """How much of *answer* has gone with *sent* bytes of *data*."""
         return sent
-
-    def _send_large(self, connection: Connection, answer: bytes) -> None:
-        try:
-            try:
-                sent = connection.sock.send(answer)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            self._sent(connection, answer, sent)
-        except OSError:
-            self._drop(connection)
 
     def _sent(self, connection: Connection, answer: bytes, sent: int) -> None:
         worker = self._worker
@@ -222,12 +210,22 @@ class SecureStages(Stages):
         for connection, answer, _ in answers:
             sock: Any = connection.sock
             try:
-                encrypted.append((connection, answer, sock.encrypt(answer)))
+                if len(answer) <= RECORD_BYTES:
+                    encrypted.append((connection, answer, sock.encrypt(answer)))
+                else:  # a group of them would take much memory
+                    self._send_large(connection, answer)
             except OSError:
                 self._drop(connection)
             except Exception as error:
                 connection.fail(error)
         return encrypted
+
+    def _send_large(self, connection: Connection, answer: bytes) -> None:
+        try:
+            sent = connection.sock.send(answer)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        self._sent(connection, answer, sent)
 
     def _count(self, connection: Connection, answer: bytes, data: bytes, sent: int) -> int:
         sock: Any = connection.sock
