@@ -212,12 +212,12 @@ class Connection(SocketConnection):
         if self._answer(exchange, result):
             self.advance()
 
-    def owe(self, data: memoryview) -> None:
-        """A plain connection's response could not be sent whole: this is left."""
+    def owe(self, *pieces: bytes | memoryview) -> None:
+        """Send *pieces*, a plain connection's response or what is left of one."""
         self.plain = False
         wire = self.wire
-        wire.out.append(data)
-        wire.out_bytes += len(data)
+        wire.out.extend(pieces)
+        wire.out_bytes += sum(map(len, pieces))
         self._settle(more=False)
 
     def _answer(self, exchange: Exchange, result: object) -> bool:

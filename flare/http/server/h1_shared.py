@@ -117,14 +117,11 @@ class H1Shared:
 
     def make_head(self, key: tuple[object, ...], response: Response) -> bytes | None:
         """The head of *response* as for ``heads``, remembered; ``None`` where it is not that
-        simple, or holds a secret, or its body is better sent by a call of its own."""
-        size = len(response.body)
-        if size > JOINED_BYTES:
-            return None
+        simple, or holds a secret."""
         start = known_start(response)
         if start is None:
             return None
-        head = start + content_length_line(size) + self.keep_alive_end
+        head = start + content_length_line(len(response.body)) + self.keep_alive_end
         if len(head) <= _MEMO_HEAD_BYTES:
             if len(self.heads) >= _MEMO_HEADS:
                 self.heads.clear()

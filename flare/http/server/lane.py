@@ -19,6 +19,7 @@ from flare.http.request import Request
 from flare.http.response import Response
 from flare.http.server.dispatch import ASK
 from flare.http.server.failures import error_response
+from flare.http.server.h1_shared import JOINED_BYTES
 from flare.http.server.lease import Overtaken
 from flare.http.server.threads import Outcome
 
@@ -109,7 +110,10 @@ def make_lane(worker: Worker) -> Lane:
             worker.renew_spare()
             connection.answer(exchange, result)
             return None
-        return start + body
+        if len(body) <= JOINED_BYTES:
+            return start + body
+        connection.owe(start, body)
+        return None
 
     return serve
 
