@@ -18,10 +18,11 @@ from typing import Any, Final, Protocol
 from flare.errors import ConnectionReset
 from flare.tls.engine import RECORD_BYTES, TlsEngine
 
-__all__ = ["PlainSocket", "TlsSocket"]
+__all__ = ["LEAST_RECV", "PlainSocket", "TlsSocket"]
 
 _RECORD_OVERHEAD = 5 + 256  # RFC 8446 section 5.2; OpenSSL sends less
-_LEAST_RECV: Final = RECORD_BYTES + _RECORD_OVERHEAD
+LEAST_RECV: Final = RECORD_BYTES + _RECORD_OVERHEAD
+"""What to receive at least, in bytes: the largest record."""
 _MOST_AT_ONCE: Final = 128 * 1024
 _MOST_UNSENT = 64 * 1024
 
@@ -78,7 +79,7 @@ class TlsSocket:
         would not make the descriptor readable. ``b""`` at the end, announced or not."""
         if self._ended:
             return b""
-        return self.decrypt(self._raw.recv(_LEAST_RECV if size < _LEAST_RECV else size))
+        return self.decrypt(self._raw.recv(LEAST_RECV if size < LEAST_RECV else size))
 
     def received(self) -> bytes:
         """What came with the end of the handshake, like ``recv``; ``b""`` for nothing."""

@@ -41,11 +41,13 @@ def make_lane(worker: Worker) -> Lane:
     held, leave = lease.held, lease.held.pop
     threads, tally = worker.threads, worker.tally
     known_head, make_head = h1.heads.get, h1.make_head
+    send = worker.stages.send  # before more of the application may run
     new: Any = object.__new__
 
     def serve(connection: Connection, data: bytes) -> bytes | None:
         plan = known(data) or make_plan(data)
         if plan is None or threads.free <= 0:
+            send()
             connection.on_data(data)
             return None
         head, function, fate = plan
@@ -68,6 +70,7 @@ def make_lane(worker: Worker) -> Lane:
                 except Exception:
                     pass  # asked again over there, and answered for
             if not fate.quick:
+                send()
                 connection.on_data(data)
                 return None
         tally.bytes_in += len(data)
@@ -108,6 +111,7 @@ def make_lane(worker: Worker) -> Lane:
             pass  # a handler may have put anything in any attribute: say so over there
         if start is None:
             worker.renew_spare()
+            send()
             connection.answer(exchange, result)
             return None
         if len(body) <= JOINED_BYTES:

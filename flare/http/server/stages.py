@@ -6,9 +6,10 @@ the code of the others: kernel, TLS and interpreter. So each is done for a whole
 connections before the next one begins. That is worth a tenth of a small request's time, and over
 TLS, where decrypting and encrypting are stages too, a third of it.
 
-An answer waits for its group, so a group is no larger than can be answered in two milliseconds.
-What else there is to do, connections that are not plain among it, comes behind the groups: it may
-take longer. Only a call from another thread keeps its place among them.
+An answer waits for those that are made in the next two milliseconds, looked at every eight of
+them, or until a handler loses the lease; and where the process dies it dies with it. Whatever may
+run more of an application, as what is not for the lane does, comes behind sending. So do the
+connections that are not plain, and only a call from another thread keeps its place.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from flare.http.cancel import CancelReason
 from flare.runtime.reactor import WAKEUP_TOKEN
 from flare.tls.engine import RECORD_BYTES
+from flare.tls.tls_socket import LEAST_RECV
 
 if TYPE_CHECKING:
     from flare.http.server.connection import Connection
@@ -33,22 +35,25 @@ __all__ = ["SecureStages", "Stages"]
 _Answer: TypeAlias = "tuple[Connection, bytes, bytes]"
 
 _MOST: Final = 64
+_LOOK: Final = 8  # answers
 _LONGEST_NS: Final = 2_000_000
 
 
 class Stages:
     """The batches of *worker*, one after the other.
 
-    Handlers run while a group is answered, and other connections' events may call some too. So
-    what was received and what is to be sent are kept here, and each item is taken out before it is
-    worked on: the leader that takes over goes on with the one behind it.
+    A handler may lose the lease, so what was received and what is to be sent are kept here and
+    nowhere else, and each item is taken out before it is worked on: the leader that takes over goes
+    on with the one behind it, and nothing lives on in the frames of the one before.
     """
 
     __slots__ = (
         "_answers",
         "_called",
         "_connections",
+        "_due_ns",
         "_events",
+        "_group",
         "_later",
         "_read_bytes",
         "_reads",
@@ -61,12 +66,14 @@ class Stages:
         self._connections = worker.connections
         self._read_bytes = worker.config.read_buffer_size
         self._events: Iterator[tuple[int, int]] = iter(())
-        self._reads: Iterator[tuple[Connection, bytes]] = iter(())
+        self._group: list[tuple[Connection, bytes]] = []
+        self._reads: Iterator[tuple[Connection, bytes]] = iter(())  # through the group
         self._answers: list[_Answer] = []
+        self._due_ns = 0
         self._later: deque[tuple[int, int]] = deque()
         self._called = False
         self.size = _MOST
-        """How many connections make a group now."""
+        """How many connections make a group now: fewer where it took long."""
 
     def begin(self, events: Iterable[tuple[int, int]]) -> None:
         """Take the *events* of a poll. Those of the one before have all been worked on."""
@@ -76,7 +83,8 @@ class Stages:
         """Work through the batch, from wherever the leader before had got to."""
         worker, later = self._worker, self._later
         self.send()
-        self._answer()
+        if self._group:
+            self._go_on()
         events, clock_ns = self._events, worker.clock_ns
         while True:
             if self._called:
@@ -85,18 +93,27 @@ class Stages:
             if not length_hint(events):
                 break
             began = clock_ns()
-            group = self._receive(islice(events, self.size))
-            if group:
-                self._reads = iter(self._decrypted(group))
+            self._due_ns = began + _LONGEST_NS
+            self._receive(islice(events, self.size))
+            count = len(self._group)
+            if count:
+                self._decrypt()
                 self._answer()
-                self._measure(len(group), clock_ns() - began)
+                self._measure(count, clock_ns() - began)
         while later:
             worker.on_event(*later.popleft())
 
-    def _receive(self, events: Iterable[tuple[int, int]]) -> list[tuple[Connection, bytes]]:
-        """The plain connections of *events* with what they sent. Stops where somebody calls."""
-        connection_of, read_bytes = self._connections.get, self._read_bytes
-        group: list[tuple[Connection, bytes]] = []
+    def _go_on(self) -> None:
+        """Answer the rest of a group whose leader was overtaken."""
+        rest = [*self._reads]
+        # Emptied, since that one's frames still have an iterator through it.
+        self._group.clear()
+        self._group = rest
+        self._answer()
+
+    def _receive(self, events: Iterable[tuple[int, int]]) -> None:
+        """Take what the plain connections of *events* sent. Stops where somebody calls."""
+        connection_of, read_bytes, group = self._connections.get, self._read_bytes, self._group
         for token, flags in events:
             connection: Any = connection_of(token)  # a Connection, where it is plain
             if connection is None or not connection.plain:
@@ -114,30 +131,35 @@ class Stages:
                 self._drop(connection)
             except Exception as error:
                 connection.fail(error)
-        return group
 
-    def _decrypted(self, group: list[tuple[Connection, bytes]]) -> list[tuple[Connection, bytes]]:
-        return group
+    def _decrypt(self) -> None:
+        """Make the requests of what was received."""
 
     def _answer(self) -> None:
         """Answer what was received, and send the answers."""
-        lane, answers = self._worker.lane, self._answers
-        for connection, data in self._reads:
-            try:
-                answer = lane(connection, data)
-            except Exception as error:
-                connection.fail(error)
-            else:
-                if answer is not None:
-                    answers.append((connection, answer, answer))
+        worker, answers = self._worker, self._answers
+        lane, clock_ns, due_ns = worker.lane, worker.clock_ns, self._due_ns
+        self._reads = iter(self._group)
+        while length_hint(self._reads):
+            for connection, data in islice(self._reads, _LOOK):
+                try:
+                    answer = lane(connection, data)
+                    if answer is not None:
+                        answers.append((connection, answer, answer))
+                except Exception as error:
+                    connection.fail(error)
+            if clock_ns() > due_ns:
+                self.send()
+                due_ns = clock_ns() + _LONGEST_NS
+        self._group.clear()
         self.send()
 
     def send(self) -> None:
         """Send the answers that are ready."""
-        answers, worker = self._answers, self._worker
-        if not answers:
+        if not self._answers:
             return
-        self._answers = []
+        worker, answers = self._worker, self._answers[:]
+        self._answers.clear()
         idle_deadline, total = worker.idle_deadline, 0
         for connection, answer, data in self._encrypted(answers):
             try:
@@ -182,8 +204,8 @@ class Stages:
         """A group of *count* took that long until its answers were sent."""
         if took_ns > _LONGEST_NS:
             self.size = max(1, count * _LONGEST_NS // took_ns)
-        elif count == self.size < _MOST:
-            self.size = min(_MOST, 2 * count)
+        elif 2 * count >= self.size:
+            self.size = min(_MOST, 2 * self.size)
 
 
 class SecureStages(Stages):
@@ -191,19 +213,24 @@ class SecureStages(Stages):
 
     __slots__ = ()
 
-    def _decrypted(self, group: list[tuple[Connection, bytes]]) -> list[tuple[Connection, bytes]]:
-        reads: list[tuple[Connection, bytes]] = []
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(worker)
+        self._read_bytes = max(self._read_bytes, LEAST_RECV)
+
+    def _decrypt(self) -> None:
+        group = self._group
+        decrypted: list[tuple[Connection, bytes]] = []
         for connection, data in group:
             sock: Any = connection.sock  # a TlsSocket, where the connection is plain
             try:
-                reads.append((connection, sock.decrypt(data)))
+                decrypted.append((connection, sock.decrypt(data)))
             except BlockingIOError:  # part of a record, or one that is for TLS alone
                 pass
             except OSError:
                 self._drop(connection)
             except Exception as error:
                 connection.fail(error)
-        return reads
+        group[:] = decrypted
 
     def _encrypted(self, answers: list[_Answer]) -> list[_Answer]:
         encrypted: list[_Answer] = []

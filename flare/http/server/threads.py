@@ -199,9 +199,10 @@ class ComputeLane:
 
     def restore_interval(self) -> None:
         """Nothing computes any more."""
-        before, self._interval = self._interval, 0.0
+        before = self._interval
         if before and sys.getswitchinterval() == _COMPUTING_INTERVAL:  # nobody else has set it
             sys.setswitchinterval(before)
+        self._interval = 0.0
 
     def _admit(self) -> None:
         while True:

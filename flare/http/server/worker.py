@@ -143,10 +143,10 @@ class Worker:
         """For the lane: the task of a request that the leader answers itself."""
         self.h2_spare = H2Stream(0)
         self.h2_lane = make_h2_lane(self)
+        self.stages = Stages(self) if tls is None else SecureStages(self)
         self.lane = (
             make_lane(self) if self._static is None else make_static_lane(self, self._static)
         )
-        self._stages = Stages(self) if tls is None else SecureStages(self)
         try:
             self._doors.add(places)
             self._doors.open()
@@ -247,7 +247,7 @@ class Worker:
                 self.renew_h2_spare()
             self.dispatch.overtaken(task, computing)
             self._guard(task.connection, task.connection.await_task, task)
-        poll, watch, stages = self.reactor._poll_raw, watchdog(), self._stages
+        poll, watch, stages = self.reactor._poll_raw, watchdog(), self.stages
         while self._running:
             stages.run()
             self._run_rest()
@@ -481,7 +481,7 @@ class Worker:
 
     def _end(self) -> None:
         self._running = False
-        self.see_off(self._stages.send)
+        self.see_off(self.stages.send)
         self.see_off(self._doors.close)
         left = len(self.connections)
         for connection in list(self.connections.values()):

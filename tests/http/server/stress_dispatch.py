@@ -200,8 +200,9 @@ def round_of(
             until(lambda worker=worker: worker.dispatch.away == 0)
             until(lambda worker=worker: not worker.connections)
             assert not worker._done
-            stages = worker._stages
-            assert next(stages._events, None) is next(stages._reads, None) is None
+            stages = worker.stages
+            assert next(stages._events, None) is None
+            assert not stages._group
             assert not stages._answers
             assert not stages._later
             assert not worker.ready
