@@ -110,11 +110,14 @@ def test_an_exception_out_of_a_signal_handler_leaves_the_reactor_usable(r, pair)
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
+    def poll_interrupted() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        r.poll(5000)
+
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.005)
         with pytest.raises(KeyboardInterrupt):
-            r.poll(5000)
+            poll_interrupted()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
