@@ -81,9 +81,12 @@ class H1Wire(StreamingWire):
     def take(self, data: bytes) -> Exchange | None:
         if self.clean:
             # One request in one read: the common case, and nothing to decode.
-            plan = self._shared.known.get(data) or self._shared.plan(data)
+            plan = self._shared.known.get(data)
             if plan is not None:
                 return self._exchange(plan.head, b"")
+            found = self._shared.plan(data)
+            if found is not None:
+                return self._exchange(found[0].head, found[1])
         self.receive(data)
         return self.next_exchange()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flare.http._respond import KEEP_ALIVE, content_length_line, known_start
 from flare.http.proto.errors import HttpParseError
-from flare.http.proto.framing import NO_BODY
+from flare.http.proto.framing import LENGTH, NO_BODY
 from flare.http.proto.heads import RequestHead, parse_request_head
 from flare.http.server.config import ServerConfig
 from flare.runtime.date_cache import DateCache
@@ -40,8 +40,9 @@ class H1Shared:
     """What the HTTP/1.1 wires of one worker have in common, the date among it.
 
     ``known`` maps what one read gave, to a connection with nothing pending, to a ``Plan`` for it,
-    where it was a whole request without a body and nothing else. Nothing that may hold a secret,
-    in a field or in a query, enters it. ``keep_alive_end`` is the end of the head of nearly every
+    where it was a whole request without a body and nothing else; ``bodied`` does that for what
+    stands in front of a counted body. Nothing that may hold a secret, in a field or in a query,
+    enters them. ``keep_alive_end`` is the end of the head of nearly every
     response. ``heads`` holds heads of small responses that were sent within this second, by status,
     reason, length and fields; these are a string where they are a ``Content-Type`` of it alone.
     *make_plan* finds out who answers, and *stream_limit* how many bytes of body a handler
@@ -52,6 +53,7 @@ class H1Shared:
     __slots__ = (
         "_lenient",
         "_make_plan",
+        "bodied",
         "config",
         "date",
         "date_line",
@@ -84,6 +86,7 @@ class H1Shared:
             self.limits = self.limits.replace(max_body_size=None)
         self.date = date or DateCache()
         self.known: dict[bytes, Plan] = {}
+        self.bodied: dict[bytes, Plan] = {}
         self.heads: dict[tuple[object, ...], bytes] = {}
         self.refresh_date()
 
@@ -95,25 +98,49 @@ class H1Shared:
         self.keep_alive_end = self.date_line + KEEP_ALIVE
         self.heads.clear()
 
-    def plan(self, read: bytes) -> Plan | None:
-        """The plan for what one read gave, as for ``known``; remembered unless it may hold a
-        secret. ``None`` where it is not one whole request without a body, or not a good one, or
-        asks for another protocol."""
-        end = read.find(b"\r\n\r\n")
-        if end < 0 or end + 4 != len(read) or read[0] <= 0x20 or self._lenient:
+    def plan(self, read: bytes) -> tuple[Plan, bytes] | None:
+        """The plan for what one read gave, and the body in it; remembered unless it may hold a
+        secret. ``None`` where it is not one whole request, or not a good one, or one whose body
+        has to be looked at on its way, or asks for another protocol."""
+        end = read.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return None
+        body = read[end:]
+        if body:
+            plan = self.bodied.get(read[:end])
+            if plan is not None:
+                return (plan, body) if len(body) == plan.head.framing.length else None
+            if read[:end] in self.known:  # another request is behind it
+                return None
+        if read[0] <= 0x20 or self._lenient:
             return None
         try:
-            head = parse_request_head(read[:-2], self.limits, self.limits.max_fields)
+            head = parse_request_head(read[: end - 2], self.limits, self.limits.max_fields)
         except HttpParseError:
             return None  # the decoder will find it, and say so
-        if head.framing.kind != NO_BODY or head.fields.upgrade:
+        if not self._is_whole(head, len(body)) or head.fields.upgrade:
             return None
         plan = self._make_plan(head)
-        if not head.fields.secret and "?" not in head.target and len(read) <= _MEMO_READ_BYTES:
-            if len(self.known) >= _MEMO_READS:
-                self.known.clear()
-            self.known[read] = plan
-        return plan
+        if not head.fields.secret and "?" not in head.target and end <= _MEMO_READ_BYTES:
+            memo = self.bodied if body else self.known
+            if len(memo) >= _MEMO_READS:
+                memo.clear()
+            memo[read[:end]] = plan
+        return plan, body
+
+    def _is_whole(self, head: RequestHead, size: int) -> bool:
+        """Whether *head* has a body of *size* bytes, which may be handed over as it is."""
+        if head.framing.kind == NO_BODY:
+            return not size
+        limit = self.limits.max_body_size
+        return (
+            head.framing.kind == LENGTH
+            and head.framing.length == size
+            and not head.framing.ambiguous
+            and not head.expect_continue
+            and self.stream_limit is None
+            and (limit is None or size <= limit)
+        )
 
     def make_head(self, key: tuple[object, ...], response: Response) -> bytes | None:
         """The head of *response* as for ``heads``, remembered; ``None`` where it is not that

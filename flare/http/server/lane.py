@@ -1,4 +1,4 @@
-"""The short lane: one read that is one request, answered at once by a plain response.
+"""The short lane: one read that is one whole request, answered at once by a plain response.
 
 That is nearly every request of a busy server, and all that can be saved on it is calls. So the
 steps that ``connection.py``, ``h1.py`` and ``dispatch.py`` take one by one stand here in one
@@ -45,7 +45,11 @@ def make_lane(worker: Worker) -> Lane:
     new: Any = object.__new__
 
     def serve(connection: Connection, data: bytes) -> bytes | None:
-        plan = known(data) or make_plan(data)
+        plan, body = known(data), b""
+        if plan is None:
+            found = make_plan(data)
+            if found is not None:
+                plan, body = found
         if plan is None or threads.free <= 0:
             send()
             connection.on_data(data)
@@ -54,7 +58,7 @@ def make_lane(worker: Worker) -> Lane:
         request: Request = new(Request)  # as Request._from_head, but for the call
         request.method = head.method
         request.url = head.target
-        request.body = b""
+        request.body = body
         request.version = head.version
         request.peer = connection.peer
         request.expose_errors = expose_errors
@@ -99,13 +103,13 @@ def make_lane(worker: Worker) -> Lane:
         key: tuple[object, ...]
         try:
             if type(result) is Response and result.body_stream is None:
-                body = result.body
-                if type(body) is bytes:
+                answer = result.body
+                if type(answer) is bytes:
                     headers = result._headers
                     if headers is None:
-                        key = (result.status, result.reason, len(body), result._type)
+                        key = (result.status, result.reason, len(answer), result._type)
                     else:
-                        key = (result.status, result.reason, len(body), *headers._items)
+                        key = (result.status, result.reason, len(answer), *headers._items)
                     start = known_head(key) or make_head(key, result)
         except Exception:
             pass  # a handler may have put anything in any attribute: say so over there
@@ -114,9 +118,9 @@ def make_lane(worker: Worker) -> Lane:
             send()
             connection.answer(exchange, result)
             return None
-        if len(body) <= JOINED_BYTES:
-            return start + body
-        connection.owe(start, body)
+        if len(answer) <= JOINED_BYTES:
+            return start + answer
+        connection.owe(start, answer)
         return None
 
     return serve

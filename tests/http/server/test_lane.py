@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 from enum import Enum
 from typing import Any
 
@@ -317,6 +318,131 @@ def test_an_answer_in_the_batch_in_which_a_drain_begins_is_the_last(
     assert (reply.body, reply.get("connection")) == (b"hello", "close")
     drain.join(PATIENCE)
     assert not drain.is_alive()
+
+
+# -- with a body ------------------------------------------------------------------------------
+
+
+def describe(request: Request) -> Response:
+    return ok(f"{request.method} {request.url} ".encode() + request.body)
+
+
+def test_a_request_with_its_body_in_one_read_goes_by_the_lane(
+    start: Start, connect: Connect
+) -> None:
+    running = start(describe)
+    lane = Lane(running)
+    peer = connect(running.address)
+    prime(peer)
+    for number in range(5):
+        peer.post(b"body %d" % number)
+        assert peer.read().body == b"POST / body %d" % number
+    assert len(worker_of(running).h1.bodied) == 1
+    peer.post(b"longer than before")  # another head
+    assert peer.read().body == b"POST / longer than before"
+    assert len(worker_of(running).h1.bodied) == 2
+    until(lambda: lane.returned == 7)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "GET", "OPTIONS"])
+def test_any_method_may_have_a_body(start: Start, connect: Connect, method: str) -> None:
+    peer = connect(start(describe).address)
+    prime(peer)
+    for body in (b"abc", b"def"):
+        peer.send(f"{method} /x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n".encode() + body)
+        assert peer.read().body == f"{method} /x ".encode() + body
+
+
+def test_a_body_that_comes_in_pieces_or_with_another_request_behind_it(
+    start: Start, connect: Connect
+) -> None:
+    peer = connect(start(describe).address)
+    prime(peer)
+    head = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\n"
+    for _ in range(2):
+        peer.send(head + b"abcdef")
+        assert peer.read().body == b"POST /x abcdef"
+        for pieces in (
+            (head, b"abcdef"),
+            (head + b"abc", b"def"),
+            (head[:20], head[20:] + b"abcdef"),
+        ):
+            for piece in pieces:
+                peer.send(piece)
+                time.sleep(0.01)
+            assert peer.read().body == b"POST /x abcdef"
+        peer.send(head + b"abcdef" + head + b"ghijkl" + GET)
+        assert [peer.read().body for _ in range(3)] == [
+            b"POST /x abcdef",
+            b"POST /x ghijkl",
+            b"GET /known ",
+        ]
+        # What looks like a request in a body is none.
+        peer.send(head.replace(b"6", b"%d" % len(GET)) + GET)
+        assert peer.read().body == b"POST /x " + GET
+
+
+def test_bodies_that_are_not_for_the_lane(start: Start, connect: Connect) -> None:
+    running = start(describe, ServerConfig(max_body_size=8, max_header_size=8192))
+    peer = connect(running.address)
+    prime(peer)
+    post = b"POST /x HTTP/1.1\r\nHost: h\r\n"
+    for _ in range(2):
+        peer.send(post + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        assert peer.read().body == b"POST /x abc"
+        peer.send(post + b"Content-Length: 0\r\n\r\n")
+        assert peer.read().body == b"POST /x "
+        peer.send(post + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc")
+        assert peer.read().body == b"POST /x abc"
+        peer.send(post + b"Authorization: Basic x\r\nContent-Length: 3\r\n\r\nabc")
+        assert peer.read().body == b"POST /x abc"
+    assert len(worker_of(running).h1.bodied) == 0
+    assert not any(b"Authorization" in read for read in worker_of(running).h1.known)
+    for wrong, status in (
+        (b"Content-Length: 9\r\n\r\n123456789", 413),
+        (b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
+        (b"Content-Length: +3\r\n\r\nabc", 400),
+        (b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc", 400),
+    ):
+        other = connect(running.address)
+        prime(other)
+        other.send(post + wrong)
+        assert other.read().status == status
+        assert other.is_ended()
+
+
+def test_a_handler_that_reads_the_body_itself_gets_it(start: Start, connect: Connect) -> None:
+    router = Router()
+    router.get("/known", lambda request: ok("known"))
+    router.post("/stream", lambda request: ok(request.stream.read()), stream_body=True)
+    router.post("/whole", describe)
+    running = start(router)
+    peer = connect(running.address)
+    prime(peer)
+    for _ in range(3):
+        peer.post(b"abc", target="/stream")
+        assert peer.read().body == b"abc"
+        peer.post(b"abc", target="/whole")
+        assert peer.read().body == b"POST /whole abc"
+
+
+@pytest.mark.usefixtures("asleep", "no_exile")
+@pytest.mark.parametrize("step", STEPS)
+def test_a_takeover_of_a_request_with_a_body(start: Start, connect: Connect, step: str) -> None:
+    def handler(request: Request) -> Response:
+        if request.method == "POST":
+            lease.within()
+        return describe(request)
+
+    running = start(handler)
+    lease = force(running, step, lambda task: task.request.method == "POST")
+    peer = connect(running.address)
+    prime(peer)
+    for number in range(3):
+        peer.post(b"body %d" % number)
+        assert peer.read().body == b"POST / body %d" % number
+    assert lease.taken == 3
+    until(lambda: is_quiet(worker_of(running)))
 
 
 @pytest.fixture
