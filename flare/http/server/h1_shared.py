@@ -105,12 +105,12 @@ class H1Shared:
         end = read.find(b"\r\n\r\n") + 4
         if end < 4:
             return None
-        body = read[end:]
+        start, body = read[:end], read[end:]
         if body:
-            plan = self.bodied.get(read[:end])
+            plan = self.bodied.get(start)
             if plan is not None:
                 return (plan, body) if len(body) == plan.head.framing.length else None
-            if read[:end] in self.known:  # another request is behind it
+            if start in self.known:  # another request is behind it
                 return None
         if read[0] <= 0x20 or self._lenient:
             return None
@@ -125,7 +125,7 @@ class H1Shared:
             memo = self.bodied if body else self.known
             if len(memo) >= _MEMO_READS:
                 memo.clear()
-            memo[read[:end]] = plan
+            memo[start] = plan
         return plan, body
 
     def _is_whole(self, head: RequestHead, size: int) -> bool:

@@ -49,7 +49,7 @@ def test_the_handler_reads_while_the_body_arrives(serve: Serve, speak_h2: SpeakH
 
 
 def test_a_slow_reader_holds_the_peer_back(serve: Serve, speak_h2: SpeakH2) -> None:
-    """No more than the window and the queue: 65,535 bytes and 64 KiB."""
+    """No more than the window, the queue, and what the reader took before it stopped."""
     go_on = threading.Event()
 
     def handler(request: Request) -> Response:

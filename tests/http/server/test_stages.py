@@ -87,6 +87,20 @@ def group(
     return lambda handler: Group(start, connect, handler)
 
 
+def overtaken(group: Callable[[Any], Group]) -> tuple[Group, Gate]:
+    """A group in which ``/slow`` loses the lease and waits at the gate."""
+
+    def handler(request: Request) -> Response:
+        if request.url != "/slow":
+            return ok(request.url)
+        seize(served.worker)
+        return gate(request)
+
+    gate = Gate(lambda request: ok("slow"))
+    served = group(handler)
+    return served, gate
+
+
 def test_a_group_is_answered_each_with_its_own(group: Callable[[Any], Group]) -> None:
     served = group(lambda request: ok(request.url))
     peers = [served.connect() for _ in range(100)]  # more than one group
@@ -129,14 +143,7 @@ def test_a_takeover_in_a_group_holds_neither_what_is_answered_nor_what_is_receiv
 
 
 def test_two_takeovers_in_one_group(group: Callable[[Any], Group]) -> None:
-    def handler(request: Request) -> Response:
-        if request.url != "/slow":
-            return ok(request.url)
-        seize(served.worker)
-        return gate(request)
-
-    gate = Gate(lambda request: ok("slow"))
-    served = group(handler)
+    served, gate = overtaken(group)
     peers = [served.connect() for _ in range(5)]
     with served.batch():
         for peer, target in zip(peers, ("/a", "/slow", "/b", "/slow", "/c"), strict=True):
@@ -284,14 +291,7 @@ def _closed_connections(served: Group) -> int:
 
 
 def test_an_overtaken_thread_keeps_nothing_of_its_group(group: Callable[[Any], Group]) -> None:
-    def handler(request: Request) -> Response:
-        if request.url != "/slow":
-            return ok(request.url)
-        seize(served.worker)
-        return gate(request)
-
-    gate = Gate(lambda request: ok("slow"))
-    served = group(handler)
+    served, gate = overtaken(group)
     peers = [served.connect() for _ in range(10)]
     slow = peers[5]
     others = [peer for peer in peers if peer is not slow]
