@@ -248,11 +248,12 @@ def test_a_group_is_as_small_as_its_handlers_are_slow(group: Callable[[Any], Gro
             assert peer.read().body == b"x"
 
     assert served.stages.size == 64
+    # It is measured behind the last send, so a peer may have its answer before.
     a_batch()
-    assert served.stages.size == 2
+    until(lambda: served.stages.size == 2)
     slow_ns = 0
     a_batch()
-    assert served.stages.size >= 16
+    until(lambda: served.stages.size >= 16)
 
 
 @pytest.mark.skipif(
