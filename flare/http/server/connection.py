@@ -48,8 +48,8 @@ __all__ = ["Connection"]
 
 # A connection with more to do gives the others a turn after this many requests, or pieces.
 _TURN = 16
-_BODY_READ_BYTES = 64 * 1024
-_BODY_READS = 8
+_BODY_READ_BYTES = 128 * 1024
+_BODY_READS = 16
 _MAX_UNFLUSHED = 64 * 1024
 # What a connection gets at a drain for its first request, or when its worker leaves for its last.
 _LAST_MS = 1000
@@ -249,6 +249,7 @@ class Connection(SocketConnection):
             return False  # the reactor reports it next
         if data:
             self._worker.tally.bytes_in += len(data)
+            self._worker.stages.expect_large()
             self.wire.receive(data)
         else:
             self._eof = True

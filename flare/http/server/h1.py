@@ -36,7 +36,7 @@ from flare.http.request import Request
 from flare.http.response import Response, StreamingResponse
 from flare.http.server.failures import error_response
 from flare.http.server.h1_refusal import CONTINUE
-from flare.http.server.h1_shared import JOINED_BYTES, H1Shared
+from flare.http.server.h1_shared import JOINED_BYTES, MEMO_READ_BYTES, H1Shared
 from flare.http.server.h1_streamed import StreamingWire
 from flare.http.server.logs import error_log, escape, log_handler_error
 from flare.http.server.wire import (
@@ -60,18 +60,19 @@ if TYPE_CHECKING:
 
 __all__ = ["H1Wire"]
 
+_PIECE_BYTES = 4096
 _FORWARDED = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-proto"})
 
 
 class H1Wire(StreamingWire):
     """The HTTP/1.1 side of one connection; see ``Wire``."""
 
-    __slots__ = ("_body", "_streaming_keep_alive", "_tls_info")
+    __slots__ = ("_pieces", "_streaming_keep_alive", "_tls_info")
 
     def __init__(self, shared: H1Shared, peer: SocketAddr, tls_info: TlsInfo | None = None) -> None:
         super().__init__(shared, peer)
         self._tls_info = tls_info
-        self._body: bytes | bytearray = b""
+        self._pieces: list[bytes | bytearray] = []
         self._streaming_keep_alive = False
 
     def receive(self, data: bytes) -> None:
@@ -81,9 +82,10 @@ class H1Wire(StreamingWire):
     def take(self, data: bytes) -> Exchange | None:
         if self.clean:
             # One request in one read: the common case, and nothing to decode.
-            plan = self._shared.known.get(data)
-            if plan is not None:
-                return self._exchange(plan.head, b"")
+            if len(data) <= MEMO_READ_BYTES:
+                plan = self._shared.known.get(data)
+                if plan is not None:
+                    return self._exchange(plan.head, b"")
             found = self._shared.plan(data)
             if found is not None:
                 return self._exchange(found[0].head, found[1])
@@ -126,7 +128,6 @@ class H1Wire(StreamingWire):
 
     def _begin_body(self, head: RequestHead) -> None:
         self._head = head
-        self._body = b""
         # A peer that has begun to send the body does not wait for leave (RFC 9110 §10.1.1).
         if head.expect_continue and not self._decoder.buffered:
             self._write(CONTINUE)
@@ -138,19 +139,24 @@ class H1Wire(StreamingWire):
                 self.phase = BODY
                 return None
             if isinstance(event, EndOfMessage):
-                body, self._body, self._head = bytes(self._body), b"", None
+                body, self._pieces, self._head = b"".join(self._pieces), [], None
                 trailers = event.trailers.items
                 exchange = self._exchange(
                     head, body, HeaderMap._from_items(list(trailers)) if trailers else None
                 )
                 return exchange if not head.fields.upgrade else self._upgraded(exchange)
             assert isinstance(event, bytes)
-            if not self._body:
-                self._body = event
-            else:
-                if isinstance(self._body, bytes):
-                    self._body = bytearray(self._body)
-                self._body += event
+            self._keep(event)
+
+    def _keep(self, piece: bytes) -> None:
+        """Put *piece* behind those of the body that came before."""
+        pieces = self._pieces
+        if len(piece) >= _PIECE_BYTES:
+            pieces.append(piece)
+        elif pieces and isinstance(pieces[-1], bytearray):
+            pieces[-1] += piece
+        else:  # a peer that sends byte by byte shall not have an object for each
+            pieces.append(bytearray(piece))
 
     def _exchange(
         self, head: RequestHead, body: bytes, trailers: HeaderMap | None = None

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from flare.http.response import Response
     from flare.http.server.dispatch import Fate
 
-__all__ = ["JOINED_BYTES", "H1Shared", "Plan"]
+__all__ = ["JOINED_BYTES", "MEMO_READ_BYTES", "H1Shared", "Plan"]
 
 JOINED_BYTES = 8 * 1024
 """Up to here one copy of a body, behind its head, is cheaper than a gathered write."""
 
+MEMO_READ_BYTES = 1024
+"""Longer reads are not in ``known``."""
+
 _MEMO_READS = 1024
-_MEMO_READ_BYTES = 1024
 _MEMO_HEADS = 1024
 _MEMO_HEAD_BYTES = 1024
 
@@ -105,11 +107,11 @@ class H1Shared:
         end = read.find(b"\r\n\r\n") + 4
         if end < 4:
             return None
-        start, body = read[:end], read[end:]
-        if body:
+        start, size = read[:end], len(read) - end
+        if size:
             plan = self.bodied.get(start)
             if plan is not None:
-                return (plan, body) if len(body) == plan.head.framing.length else None
+                return (plan, read[end:]) if size == plan.head.framing.length else None
             if start in self.known:  # another request is behind it
                 return None
         if read[0] <= 0x20 or self._lenient:
@@ -118,15 +120,15 @@ class H1Shared:
             head = parse_request_head(read[: end - 2], self.limits, self.limits.max_fields)
         except HttpParseError:
             return None  # the decoder will find it, and say so
-        if not self._is_whole(head, len(body)) or head.fields.upgrade:
+        if not self._is_whole(head, size) or head.fields.upgrade:
             return None
         plan = self._make_plan(head)
-        if not head.fields.secret and "?" not in head.target and end <= _MEMO_READ_BYTES:
-            memo = self.bodied if body else self.known
+        if not head.fields.secret and "?" not in head.target and end <= MEMO_READ_BYTES:
+            memo = self.bodied if size else self.known
             if len(memo) >= _MEMO_READS:
                 memo.clear()
             memo[start] = plan
-        return plan, body
+        return plan, read[end:]
 
     def _is_whole(self, head: RequestHead, size: int) -> bool:
         """Whether *head* has a body of *size* bytes, which may be handed over as it is."""

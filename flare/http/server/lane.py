@@ -19,7 +19,7 @@ from flare.http.request import Request
 from flare.http.response import Response
 from flare.http.server.dispatch import ASK
 from flare.http.server.failures import error_response
-from flare.http.server.h1_shared import JOINED_BYTES
+from flare.http.server.h1_shared import JOINED_BYTES, MEMO_READ_BYTES
 from flare.http.server.lease import Overtaken
 from flare.http.server.threads import Outcome
 
@@ -41,15 +41,19 @@ def make_lane(worker: Worker) -> Lane:
     held, leave = lease.held, lease.held.pop
     threads, tally = worker.threads, worker.tally
     known_head, make_head = h1.heads.get, h1.make_head
+    long, expect_large = config.read_buffer_size, worker.stages.expect_large
     send = worker.stages.send  # before more of the application may run
     new: Any = object.__new__
 
     def serve(connection: Connection, data: bytes) -> bytes | None:
-        plan, body = known(data), b""
+        size, body = len(data), b""
+        plan = known(data) if size <= MEMO_READ_BYTES else None  # the look-up reads all of it
         if plan is None:
             found = make_plan(data)
             if found is not None:
                 plan, body = found
+                if size >= long:
+                    expect_large()
         if plan is None or threads.free <= 0:
             send()
             connection.on_data(data)
@@ -77,7 +81,7 @@ def make_lane(worker: Worker) -> Lane:
                 send()
                 connection.on_data(data)
                 return None
-        tally.bytes_in += len(data)
+        tally.bytes_in += size
         exchange = worker.spare
         exchange.connection = connection
         exchange.request = request

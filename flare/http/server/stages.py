@@ -37,6 +37,10 @@ _Answer: TypeAlias = "tuple[Connection, bytes, bytes]"
 _MOST: Final = 64
 _LOOK: Final = 8  # answers
 _LONGEST_NS: Final = 2_000_000
+# More would be memory that the C library maps and gives back for each read.
+_LARGE_READ_BYTES: Final = 128 * 1024 - 64
+_LARGE_GROUP_BYTES: Final = 512 * 1024
+_LARGE_GROUPS: Final = 16  # in a row without a large request, until reads are short again
 
 
 class Stages:
@@ -54,6 +58,7 @@ class Stages:
         "_due_ns",
         "_events",
         "_group",
+        "_large",
         "_later",
         "_read_bytes",
         "_reads",
@@ -72,12 +77,18 @@ class Stages:
         self._due_ns = 0
         self._later: deque[tuple[int, int]] = deque()
         self._called = False
+        self._large = 0
         self.size = _MOST
         """How many connections make a group now: fewer where it took long."""
 
     def begin(self, events: Iterable[tuple[int, int]]) -> None:
         """Take the *events* of a poll. Those of the one before have all been worked on."""
         self._events = iter(events)
+
+    def expect_large(self) -> None:
+        """A request came that was longer than one read. Those like it, head and body, are to come
+        in one."""
+        self._large = _LARGE_GROUPS
 
     def run(self) -> None:
         """Work through the batch, from wherever the leader before had got to."""
@@ -94,7 +105,11 @@ class Stages:
                 break
             began = clock_ns()
             self._due_ns = began + _LONGEST_NS
-            self._receive(islice(events, self.size))
+            if self._large:
+                self._large -= 1
+                self._receive_large(events)
+            else:
+                self._receive(islice(events, self.size), self._read_bytes)
             count = len(self._group)
             if count:
                 self._decrypt()
@@ -111,9 +126,22 @@ class Stages:
         self._group = rest
         self._answer()
 
-    def _receive(self, events: Iterable[tuple[int, int]]) -> None:
-        """Take what the plain connections of *events* sent. Stops where somebody calls."""
-        connection_of, read_bytes, group = self._connections.get, self._read_bytes, self._group
+    def _receive_large(self, events: Iterator[tuple[int, int]]) -> None:
+        """The same as ``_receive`` with long reads, a group of bounded memory."""
+        group, most = self._group, self.size
+        while True:
+            few = islice(events, min(_LOOK, most))
+            most -= _LOOK
+            self._receive(few, max(self._read_bytes, _LARGE_READ_BYTES))
+            if most <= 0 or self._called or not length_hint(events):
+                return
+            if sum(len(data) for _, data in group) >= _LARGE_GROUP_BYTES:
+                return
+
+    def _receive(self, events: Iterable[tuple[int, int]], read_bytes: int) -> None:
+        """Take what the plain connections of *events* sent, at most *read_bytes* of each. Stops
+        where somebody calls."""
+        connection_of, group = self._connections.get, self._group
         for token, flags in events:
             connection: Any = connection_of(token)  # a Connection, where it is plain
             if connection is None or not connection.plain:

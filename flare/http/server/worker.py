@@ -58,6 +58,10 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _BATCH = 256
+# Once the C library has freed a block of its own mapping it takes up to as much from its heaps,
+# and keeps twice as much there: without that, the memory of every larger body is given back to the
+# system, and comes anew, page by page, for the next one.
+_KEPT_BYTES = 2 * 1024 * 1024
 
 
 class Worker:
@@ -217,6 +221,7 @@ class Worker:
     def start(self) -> None:
         """Start the threads and serve, until ``stop`` or the end of a drain. ``on_end`` is called
         then, and ``failure`` is what the loop could not go on after, if that was it."""
+        bytes(_KEPT_BYTES)
         try:
             watchdog().watch(self)
             self.threads.start()

@@ -7,6 +7,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from flare.http.server.kinds import Static
 from flare.tls.tls_socket import TlsSocket
 
 LARGE = 300_000
+BUFRING = os.environ.get("FLARE_BUFRING_HANDLER") == "1"
 
 
 class Group:
@@ -230,6 +232,53 @@ def test_what_is_answered_does_not_wait_for_the_whole_group(group: Callable[[Any
     assert waiting == [*range(8), *range(8), *range(4)]
 
 
+def test_long_requests_come_head_and_body_in_one_read(
+    group: Callable[[Any], Group], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    by_the_road: list[int] = []
+    on_data = Connection.on_data
+
+    def counted(connection: Connection, data: bytes) -> None:
+        by_the_road.append(len(data))
+        on_data(connection, data)
+
+    def handler(request: Request) -> Response:
+        held.append(sum(len(data) for _, data in served.stages._group))
+        return ok(sha256(request.body).hexdigest())
+
+    served = group(handler)
+    peers = [served.connect() for _ in range(40)]
+    bodies = [number.to_bytes(2, "big") * 25_000 for number in range(len(peers))]
+    expected = [sha256(body).hexdigest().encode() for body in bodies]
+    monkeypatch.setattr(Connection, "on_data", counted)
+    for batch in range(3):
+        by_the_road.clear()
+        held.clear()
+        with served.batch():
+            for peer, body in zip(peers, bodies, strict=True):
+                peer.post(body)
+        assert [peer.read().body for peer in peers] == expected
+        if batch and not BUFRING:
+            assert not by_the_road
+            assert 50_000 < max(held) < (512 + 8 * 64) * 1024
+    for _ in range(20):
+        assert ask(peers[0], "/short") == sha256(b"").hexdigest().encode()
+    assert served.stages._large == 0
+
+
+def test_long_requests_among_short_ones(group: Callable[[Any], Group]) -> None:
+    served = group(lambda request: ok(f"{request.url} {len(request.body)}"))
+    peers = [served.connect() for _ in range(100)]
+    for _ in range(4):
+        with served.batch():
+            for number, peer in enumerate(peers):
+                peer.post(b"x" * (30_000 if number % 10 == 0 else number), target=f"/{number}")
+        for number, peer in enumerate(peers):
+            size = 30_000 if number % 10 == 0 else number
+            assert peer.read().body == b"/%d %d" % (number, size)
+
+
 def test_a_group_is_as_small_as_its_handlers_are_slow(group: Callable[[Any], Group]) -> None:
     slow_ns = 1_000_000
 
@@ -257,7 +306,7 @@ def test_a_group_is_as_small_as_its_handlers_are_slow(group: Callable[[Any], Gro
 
 
 @pytest.mark.skipif(
-    os.environ.get("FLARE_BUFRING_HANDLER") == "1",
+    BUFRING,
     reason="io_uring sends at the end of a turn, which an inline handler holds up",
 )
 def test_nothing_waits_for_what_is_not_for_the_lane(

@@ -1,0 +1,53 @@
+"""Bodies of requests that do not come in one read, as the wire puts them together."""
+
+from __future__ import annotations
+
+import pytest
+
+from flare.http.proto.heads import RequestHead
+from flare.http.server.config import ServerConfig
+from flare.http.server.h1 import H1Wire
+from flare.http.server.h1_shared import H1Shared, Plan
+from flare.net import SocketAddr
+
+
+@pytest.fixture
+def wire() -> H1Wire:
+    def make_plan(head: RequestHead) -> Plan:
+        raise AssertionError("nobody is asked before there is all of it")
+
+    return H1Wire(H1Shared(ServerConfig(), make_plan), SocketAddr.localhost(1))
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    "sizes",
+    [[1] * 300, [5000, 1, 1, 5000, 1], [4096] * 3, [4095, 4097, 1], [1, 70_000, 2], [200_000]],
+    ids=str,
+)
+def test_a_body_is_whole_however_it_comes(wire: H1Wire, chunked: bool, sizes: list[int]) -> None:
+    pieces = [bytes([97 + at % 26]) * size for at, size in enumerate(sizes)]
+    how = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {sum(sizes)}"
+    wire.receive(f"POST / HTTP/1.1\r\nHost: h\r\n{how}\r\n\r\n".encode())
+    assert wire.next_exchange() is None
+    for at, piece in enumerate(pieces):
+        wire.receive(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        last = at == len(pieces) - 1 and not chunked
+        if not last:
+            assert wire.next_exchange() is None
+    if chunked:
+        wire.receive(b"0\r\n\r\n")
+    exchange = wire.next_exchange()
+    assert exchange is not None
+    assert type(exchange.request.body) is bytes
+    assert exchange.request.body == b"".join(pieces)
+    # Nothing of it is kept, and one sent byte by byte has not an object for each.
+    assert wire._pieces == []
+
+
+def test_a_body_byte_by_byte_takes_no_object_for_each(wire: H1Wire) -> None:
+    wire.receive(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3000\r\n\r\n")
+    for _ in range(2999):
+        wire.receive(b"x")
+        assert wire.next_exchange() is None
+    assert len(wire._pieces) == 1
