@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,9 @@ MEMO_READ_BYTES = 1024
 _MEMO_READS = 1024
 _MEMO_HEADS = 1024
 _MEMO_HEAD_BYTES = 1024
+
+# The only ``Content-Length`` of a head that is good; in a bad one it may be anything.
+_COUNT = re.compile(rb"\r\ncontent-length:[ \t]*+([0-9]{1,19})[ \t]*+\r\n", re.IGNORECASE).search
 
 
 class Plan(NamedTuple):
@@ -112,8 +116,11 @@ class H1Shared:
             plan = self.bodied.get(start)
             if plan is not None:
                 return (plan, read[end:]) if size == plan.head.framing.length else None
-            if start in self.known:  # another request is behind it
-                return None
+            if start in self.known or self.stream_limit is not None:
+                return None  # another request is behind it, or it may be read as it arrives
+            count = _COUNT(start)
+            if count is None or int(count[1]) != size:
+                return None  # a part, or more than one: only the decoder reads its head
         if read[0] <= 0x20 or self._lenient:
             return None
         try:
@@ -140,7 +147,6 @@ class H1Shared:
             and head.framing.length == size
             and not head.framing.ambiguous
             and not head.expect_continue
-            and self.stream_limit is None
             and (limit is None or size <= limit)
         )
 

@@ -108,6 +108,11 @@ class Exchange:
         self.lane = NO_LANE
         return self
 
+    def forget(self) -> None:
+        """Hold nothing of the request that is over, which may be large, or a secret."""
+        self.request = cast("Request", None)
+        self.connection = cast("SocketConnection", None)
+
     def call(self) -> object:
         """Call the handler; an ``Exception`` becomes its response."""
         try:

@@ -256,6 +256,8 @@ class Worker:
         while self._running:
             stages.run()
             self._run_rest()
+            self.spare.forget()
+            self.h2_spare.forget()
             if self.on_turn is not None:
                 self.on_turn()
             if self._drain is not None and (

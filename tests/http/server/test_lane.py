@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import socket
 import threading
@@ -14,6 +15,7 @@ from dispatching import STEPS, Gate, ask, force, is_quiet, reset, seize, until, 
 from serving import PATIENCE, Connect, Peer, Reply, Running, Start
 
 from flare.http import Request, Response, Router, ok, precompute_response, redirect
+from flare.http.proto.heads import parse_request_head
 from flare.http.server import ServerConfig, stream_response
 from flare.http.server.kinds import Static
 
@@ -112,7 +114,7 @@ def without_a_stream(request: Request) -> Response:
 
 
 def streamed(request: Request) -> Any:
-    return stream_response(200, iter([b"a", b"b"]))
+    return stream_response(iter([b"a", b"b"]))
 
 
 ANSWERS: dict[str, Any] = {
@@ -424,6 +426,51 @@ def test_a_handler_that_reads_the_body_itself_gets_it(start: Start, connect: Con
         assert peer.read().body == b"abc"
         peer.post(b"abc", target="/whole")
         assert peer.read().body == b"POST /whole abc"
+
+
+SECRET = b"Host: h\r\nCookie: a=b\r\n"
+
+
+@pytest.mark.parametrize(
+    ("read", "answers"),
+    [
+        (b"POST /x HTTP/1.1\r\n" + SECRET + b"Content-Length: 9000\r\n\r\n" + b"x" * 9000, 1),
+        (b"POST /x HTTP/1.1\r\n" + SECRET + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 1),
+        (b"POST /x HTTP/1.1\r\n" + SECRET + b"content-length:\t01 \r\n\r\nx", 1),
+        ((b"GET /x HTTP/1.1\r\n" + SECRET + b"\r\n") * 3, 3),
+    ],
+)
+def test_a_head_that_is_not_remembered_is_read_once(
+    start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch, read: bytes, answers: int
+) -> None:
+    parsed = []
+
+    def parse(*arguments: Any) -> Any:
+        parsed.append(arguments)
+        return parse_request_head(*arguments)
+
+    monkeypatch.setattr("flare.http.server.h1_shared.parse_request_head", parse)
+    monkeypatch.setattr("flare.http.proto.decoder.parse_request_head", parse)
+    peer = connect(start(lambda request: ok("x")).address)
+    prime(peer)
+    parsed.clear()
+    peer.send(read)
+    for _ in range(answers):
+        assert peer.read().body == b"x"
+    assert len(parsed) == answers
+
+
+def test_nothing_is_kept_of_a_request_that_is_over(start: Start, connect: Connect) -> None:
+    running = start(describe)
+    worker = worker_of(running)
+    peer = connect(running.address)
+    prime(peer)
+    peer.post(b"password=secret", "Authorization: Basic x")
+    assert peer.read().body == b"POST / password=secret"
+    peer.close()
+    until(lambda: not worker.connections and worker.waiting)
+    requests = [thing for thing in gc.get_objects() if isinstance(thing, Request)]
+    assert not any(request.body == b"password=secret" for request in requests)
 
 
 @pytest.mark.usefixtures("asleep", "no_exile")
