@@ -18,6 +18,7 @@ from flare.http.response import Response, StreamingResponse
 
 __all__ = [
     "CHUNKED_BODY",
+    "CLOSE",
     "COUNTED_BODY",
     "KEEP_ALIVE",
     "UNTIL_CLOSE_BODY",
@@ -37,7 +38,7 @@ _OWNED = frozenset({"content-length", "transfer-encoding", "connection", "keep-a
 _OWNED_STREAMING = _OWNED | {"trailer"}
 
 KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
-_CLOSE = b"Connection: close\r\n\r\n"
+CLOSE = b"Connection: close\r\n\r\n"
 _LONGEST: Final = 1024
 _LENGTH_LINES: Final = [b"Content-Length: %d\r\n" % length for length in range(_LONGEST + 1)]
 
@@ -85,7 +86,7 @@ def buffered_head(
             else content_length_line(0 if status == 205 else length)
         )
     parts.append(date_line)
-    parts.append(KEEP_ALIVE if keep_alive else _CLOSE)
+    parts.append(KEEP_ALIVE if keep_alive else CLOSE)
     return b"".join(parts)
 
 
@@ -155,7 +156,7 @@ def streaming_head(
         keep_alive = False
     if date_line:
         parts.append(date_line)
-    parts.append(KEEP_ALIVE if keep_alive else _CLOSE)
+    parts.append(KEEP_ALIVE if keep_alive else CLOSE)
     return b"".join(parts), framing
 
 

@@ -254,6 +254,10 @@ class RequestDecoder(_Decoder):
                 self.refused_head = True
             raise self._fail(error)
 
+    def pass_by(self) -> None:
+        """A request was read past this decoder: the next one is not the connection's first."""
+        self._first = False
+
     def limit_body(self, head: RequestHead, limit: int) -> None:
         """At most *limit* bytes of body for the request with *head*, the one that came last.
 

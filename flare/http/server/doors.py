@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flare.errors import map_oserror
 from flare.http.server.backend import new_listener
@@ -37,6 +37,18 @@ _HANDSHAKE_MS = 1500  # what one that has begun gets at a drain: a lost packet i
 _LOOK_MS = 10
 
 
+class _Listener(socket.socket):
+    """Accepts without finding out each time what kind of socket it is."""
+
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self._kind = int(self.family), int(self.type), self.proto
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        number, address = self._accept()  # type: ignore[attr-defined]
+        return socket.socket(*self._kind, fileno=number), address
+
+
 class Doors:
     """The listeners of *worker*, whose leader alone uses them. *own*: nobody will listen there
     after this server."""
@@ -58,7 +70,7 @@ class Doors:
         for listener, shared in places:
             # The listener may be closed before the worker is.
             try:
-                sock = socket.socket(fileno=os.dup(listener.fileno()))
+                sock = _Listener(os.dup(listener.fileno()))
             except OSError as error:
                 raise map_oserror(error, "listen") from error
             sock.setblocking(False)

@@ -72,6 +72,7 @@ class H1Wire(StreamingWire):
     def __init__(self, shared: H1Shared, peer: SocketAddr, tls_info: TlsInfo | None = None) -> None:
         super().__init__(shared, peer)
         self._tls_info = tls_info
+        self.clean = True
         self._pieces: list[bytes | bytearray] = []
         self._streaming_keep_alive = False
 
@@ -82,13 +83,16 @@ class H1Wire(StreamingWire):
     def take(self, data: bytes) -> Exchange | None:
         if self.clean:
             # One request in one read: the common case, and nothing to decode.
+            plan, body = None, b""
             if len(data) <= MEMO_READ_BYTES:
                 plan = self._shared.known.get(data)
-                if plan is not None:
-                    return self._exchange(plan.head, b"")
-            found = self._shared.plan(data)
-            if found is not None:
-                return self._exchange(found[0].head, found[1])
+            if plan is None:
+                found = self._shared.plan(data)
+                if found is not None:
+                    plan, body = found
+            if plan is not None:
+                self._decoder.pass_by()
+                return self._exchange(plan.head, body)
         self.receive(data)
         return self.next_exchange()
 
@@ -196,7 +200,7 @@ class H1Wire(StreamingWire):
         # A peer that counts on the next request may be sending it.
         self.linger = head.keep_alive
         try:
-            if type(result) is Response and keep_alive and self._respond_shortly(head, result):
+            if type(result) is Response and self._respond_shortly(head, result, keep_alive):
                 return None
             problem = response_problem(result)
             if problem is None:
@@ -212,7 +216,7 @@ class H1Wire(StreamingWire):
         self._respond_buffered(head, error_response(request, problem), keep_alive)
         return None
 
-    def _respond_shortly(self, head: RequestHead, response: Response) -> bool:
+    def _respond_shortly(self, head: RequestHead, response: Response, keep_alive: bool) -> bool:
         """Answer with *response* if there is nothing special about it; whether it was."""
         body = response.body
         if (
@@ -227,10 +231,11 @@ class H1Wire(StreamingWire):
             return False
         self.status = response.status
         self.sent = size = len(body)
-        data = b"".join((start, content_length_line(size), self._shared.keep_alive_end, body))
+        end = self._shared.keep_alive_end if keep_alive else self._shared.close_end
+        data = b"".join((start, content_length_line(size), end, body))
         self.out.append(data)
         self.out_bytes += len(data)
-        self.phase = IDLE
+        self.phase = IDLE if keep_alive else DONE
         return True
 
     def _respond_buffered(self, head: RequestHead, response: Response, keep_alive: bool) -> None:

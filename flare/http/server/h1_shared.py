@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from flare.http._respond import KEEP_ALIVE, content_length_line, known_start
+from flare.http._respond import CLOSE, KEEP_ALIVE, content_length_line, known_start
 from flare.http.proto.errors import HttpParseError
 from flare.http.proto.framing import LENGTH, NO_BODY
 from flare.http.proto.heads import RequestHead, parse_request_head
@@ -48,9 +48,10 @@ class H1Shared:
     ``known`` maps what one read gave, to a connection with nothing pending, to a ``Plan`` for it,
     where it was a whole request without a body and nothing else; ``bodied`` does that for what
     stands in front of a counted body. Nothing that may hold a secret, in a field or in a query,
-    enters them. ``keep_alive_end`` is the end of the head of nearly every
-    response. ``heads`` holds heads of small responses that were sent within this second, by status,
-    reason, length and fields; these are a string where they are a ``Content-Type`` of it alone.
+    enters them. ``keep_alive_end`` is the end of the head of nearly every response, ``close_end``
+    of a connection's last. ``heads`` holds heads of small responses that were sent within this
+    second, by status, reason, length and fields; these are a string where they are a
+    ``Content-Type`` of it alone.
     *make_plan* finds out who answers, and *stream_limit* how many bytes of body a handler
     takes that reads them while they arrive, ``None`` for any other handler; it is left out where
     there is no such handler.
@@ -60,6 +61,7 @@ class H1Shared:
         "_lenient",
         "_make_plan",
         "bodied",
+        "close_end",
         "config",
         "date",
         "date_line",
@@ -74,6 +76,7 @@ class H1Shared:
     date_line: bytes
     date_value: str
     keep_alive_end: bytes
+    close_end: bytes
 
     def __init__(
         self,
@@ -102,6 +105,7 @@ class H1Shared:
         self.date_line = self.date.header_line
         self.date_value = self.date.current_string()
         self.keep_alive_end = self.date_line + KEEP_ALIVE
+        self.close_end = self.date_line + CLOSE
         self.heads.clear()
 
     def plan(self, read: bytes) -> tuple[Plan, bytes] | None:

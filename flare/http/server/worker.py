@@ -397,13 +397,14 @@ class Worker:
 
     def adopt(self, sock: socket.socket, address: Any) -> None:
         """Serve a connection that was accepted."""
-        is_unix = sock.family == socket.AF_UNIX
+        is_unix = not isinstance(address, tuple)
         peer = UNIX_PEER if is_unix else SocketAddr.from_sockaddr(address)
         if self._forwarding is not None:
             peer = self._forwarding.peer_of(peer, unix=is_unix)
         try:
             sock.setblocking(False)
             if not is_unix:
+                # A listener would hand it on, but not to those that came before it was told.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             wire = self._first_wire(peer)
             connection = Connection(self, sock, self.new_token(), wire, peer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -11,11 +12,13 @@ import threading
 from contextlib import suppress
 
 import pytest
+from dispatching import ask, worker_of
 from serving import PATIENCE, Connect, Start
 
 from flare.errors import AddressInUse, NetworkError, ValidationError
 from flare.http import Request, Response, ok
 from flare.http.server import HttpServer, ServerConfig
+from flare.http.server.doors import _Listener
 from flare.net import SocketAddr
 
 # Fills the process with descriptors up to its limit, has clients wait meanwhile, and says how
@@ -149,6 +152,15 @@ def test_a_server_at_its_limit_can_be_drained(start: Start, connect: Connect) ->
     running.join()
 
 
+def test_connections_send_small_segments_at_once(start: Start, connect: Connect) -> None:
+    running = start(hello)
+    peer = connect(running.address)
+    assert ask(peer, "/")
+    [connection] = worker_of(running).connections.values()
+    with socket.socket(fileno=os.dup(connection.raw.fileno())) as sock:
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize(
     "code", [errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EPERM]
 )
@@ -156,15 +168,15 @@ def test_a_connection_lost_before_it_is_taken_is_skipped(
     start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     failed = threading.Event()
-    accept = socket.socket.accept
+    accept = _Listener.accept
 
-    def failing(self: socket.socket) -> object:
+    def failing(self: _Listener) -> object:
         if not failed.is_set():
             failed.set()
             raise OSError(code, "lost")
         return accept(self)
 
-    monkeypatch.setattr(socket.socket, "accept", failing)
+    monkeypatch.setattr(_Listener, "accept", failing)
     # On io_uring nobody calls accept.
     peer = connect(start(hello, ServerConfig(use_bufring=False)).address)
     peer.get("/")
@@ -175,10 +187,10 @@ def test_a_connection_lost_before_it_is_taken_is_skipped(
 def test_a_listener_that_fails_ends_serve_with_its_error(
     start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(self: socket.socket) -> object:
+    def failing(self: _Listener) -> object:
         raise OSError(errno.EBADF, "broken")
 
-    monkeypatch.setattr(socket.socket, "accept", failing)
+    monkeypatch.setattr(_Listener, "accept", failing)
     running = start(hello, ServerConfig(use_bufring=False))
     with suppress(ConnectionError):
         connect(running.address)
