@@ -249,16 +249,16 @@ class UringPoller:
         news = self.news
         # Those reported last time that still have something are reported again.
         for sock in self._reported:
-            if sock.data or sock.ended:
+            if sock.mode != INTEREST_READ:  # asked for something else since it was listed
                 sock.fast = SLOW
-                if sock.mode == INTEREST_READ:
-                    news[sock] = None
-            elif sock.mode == INTEREST_READ:
+                self.due[sock] = None
+            elif sock.data or sock.ended:
+                sock.fast = SLOW
+                news[sock] = None
+            else:
                 sock.fast = sock.epoch
                 if not sock.epoch:  # nothing is received ahead any more
                     self.due[sock] = None
-            else:
-                sock.fast = SLOW
         self._reported.clear()
         self._arm()
         deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms > 0 else 0.0

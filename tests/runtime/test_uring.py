@@ -792,3 +792,62 @@ def test_ten_thousand_exchanges_and_a_thousand_connections_leave_nothing(r, pair
     r.poll(0)
     assert held() == before
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 8192  # KiB: the pool once
+
+
+# -- what is asked for changes while something is on its way ----------------------------------
+
+
+def listed(r: UringReactor, ours: Any, theirs: socket.socket) -> None:
+    """Have what *theirs* sends come in between two polls, as it does when a send looks whether
+    all has gone: *ours* will be reported as readable."""
+    r.poll(0)  # begins to receive
+    r.poll(0)
+    theirs.send(b"come")
+    for _ in range(1000):
+        r._uring.turn(1)
+        if ours.data:
+            break
+    assert ours.data == b"come"
+
+
+def flags_seen(r: UringReactor, wanted: int) -> int:
+    """What is reported in the end, *wanted* or part of it."""
+    seen = 0
+    for _ in range(50):
+        for _, flags in r.poll(20):
+            seen |= flags
+        if seen & wanted == wanted:
+            break
+    return seen
+
+
+def test_both_are_reported_where_writing_is_asked_for_too(
+    r: UringReactor, pair: tuple[Any, socket.socket]
+) -> None:
+    ours, theirs = pair
+    listed(r, ours, theirs)
+    r.modify(ours, INTEREST_READ | INTEREST_WRITE)
+    assert flags_seen(r, EVENT_READABLE) & EVENT_READABLE
+    assert ours.recv(100) == b"come"
+    assert flags_seen(r, EVENT_WRITABLE) & EVENT_WRITABLE
+
+
+def test_room_is_reported_where_that_alone_is_asked_for(
+    r: UringReactor, pair: tuple[Any, socket.socket]
+) -> None:
+    ours, theirs = pair
+    listed(r, ours, theirs)
+    r.modify(ours, INTEREST_WRITE)
+    assert flags_seen(r, EVENT_WRITABLE) & EVENT_WRITABLE
+
+
+def test_the_end_is_reported_where_that_alone_is_asked_for(
+    r: UringReactor, pair: tuple[Any, socket.socket]
+) -> None:
+    ours, theirs = pair
+    listed(r, ours, theirs)
+    r.arm_oneshot_hup(ours, 1)
+    theirs.close()
+    for _ in range(20):
+        r._uring.turn(1)
+    assert flags_seen(r, EVENT_HUP) & EVENT_HUP

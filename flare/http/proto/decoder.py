@@ -164,6 +164,8 @@ class _Decoder:
         match self._state:
             case _State.END:
                 self._state = _State.HEAD
+                if self._pos >= len(self._buf):  # not to be held until the next request
+                    self._buf, self._pos = b"", 0
                 end, self._end = self._end, _END
                 return end
             case _State.BODY_LENGTH:

@@ -50,6 +50,7 @@ __all__ = ["Connection"]
 _TURN = 16
 _BODY_READ_BYTES = 128 * 1024
 _BODY_READS = 16
+_BODY_READS_NS = 2_000_000
 _MAX_UNFLUSHED = 64 * 1024
 # What a connection gets at a drain for its first request, or when its worker leaves for its last.
 _LAST_MS = 1000
@@ -174,13 +175,18 @@ class Connection(SocketConnection):
         """Answer *exchange* and those behind it, a turn's worth, and wait for more."""
         wire, worker = self.wire, self._worker
         turn = _TURN
-        reads = _BODY_READS
+        reads, due_ns = _BODY_READS, 0
         while True:
             if exchange is None:
-                if wire.phase != BODY or not reads or self._eof or not self._read_more():
+                if wire.phase != BODY or not reads or self._eof:
                     break
-                reads -= 1
+                if not due_ns:
+                    due_ns = worker.clock_ns() + _BODY_READS_NS
+                if not self._read_more():
+                    break
                 exchange = wire.next_exchange()
+                # One in tiny chunks takes a thousand times as long as another.
+                reads = reads - 1 if worker.clock_ns() < due_ns else 0
                 continue
             self._asked_at = self._began
             self._began = self._body_began = 0
@@ -285,7 +291,8 @@ class Connection(SocketConnection):
                     self.close(CancelReason.SHUTDOWN)
             else:
                 self.set_deadline(worker.idle_deadline)
-                if self.wire.clean and worker.takes_lane:
+                # What opens a connection is no request, and the first one is counted by the wire.
+                if self.wire.clean and self.wire.served and worker.takes_lane:
                     self._asked_at = 0
                     self.plain = True
             return

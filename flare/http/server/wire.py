@@ -111,6 +111,7 @@ class Exchange:
     def forget(self) -> None:
         """Hold nothing of the request that is over, which may be large, or a secret."""
         self.request = cast("Request", None)
+        self.head = cast("RequestHead", None)
         self.connection = cast("SocketConnection", None)
 
     def call(self) -> object:

@@ -243,15 +243,7 @@ class Worker:
     def _loop(self) -> None:
         self.waiting = False
         self.read_clock()
-        overtaken, self._overtaken = self._overtaken, None
-        if overtaken is not None:
-            task, computing = overtaken
-            if task is self.spare:
-                self.renew_spare()
-            elif task is self.h2_spare:
-                self.renew_h2_spare()
-            self.dispatch.overtaken(task, computing)
-            self._guard(task.connection, task.connection.await_task, task)
+        self._take_over()
         poll, watch, stages = self.reactor._poll_raw, watchdog(), self.stages
         while self._running:
             stages.run()
@@ -273,6 +265,18 @@ class Worker:
                 self._refresh_date()
             if watch.parked:
                 watch.unpark()
+
+    def _take_over(self) -> None:
+        """Note what the leader before is still at. Not in ``_loop``, whose frame would hold it."""
+        overtaken, self._overtaken = self._overtaken, None
+        if overtaken is not None:
+            task, computing = overtaken
+            if task is self.spare:
+                self.renew_spare()
+            elif task is self.h2_spare:
+                self.renew_h2_spare()
+            self.dispatch.overtaken(task, computing)
+            self._guard(task.connection, task.connection.await_task, task)
 
     def on_event(self, token: int, flags: int) -> None:
         """An event that the lane is not for."""

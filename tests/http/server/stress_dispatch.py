@@ -231,7 +231,7 @@ def round_of(
     return sum(client.answered for client in clients), sum(client.refused for client in clients)
 
 
-def main(seconds: float, workers: int, seed: int) -> None:
+def _serve_and_check(seconds: float, workers: int, seed: int) -> None:
     sys.setswitchinterval(5e-6)
     random.seed(seed)
     before = descriptors()
@@ -247,10 +247,14 @@ def main(seconds: float, workers: int, seed: int) -> None:
     assert not left, left
 
 
-if __name__ == "__main__":
+def main(seconds: float, workers: int, seed: int) -> None:
     try:
-        main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+        _serve_and_check(seconds, workers, seed)
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)  # its threads would keep it
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

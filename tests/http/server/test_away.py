@@ -425,6 +425,7 @@ def test_a_drain_keeps_requests_that_were_read_and_wait_for_their_turn(
     with ThreadPoolExecutor(1) as pool:
         report = pool.submit(running.server.drain, AMPLE)
         until(lambda: worker._commands)
+        worker.reactor.wakeup()  # which drain is about to do
         gate.release.set()
         replies = [peer.read() for _ in range(17)]
         assert [reply.body for reply in replies] == [b"/%d" % number for number in range(17)]

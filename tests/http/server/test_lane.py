@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import socket
 import threading
 import time
+import weakref
 from enum import Enum
 from typing import Any
 
@@ -460,17 +460,49 @@ def test_a_head_that_is_not_remembered_is_read_once(
     assert len(parsed) == answers
 
 
+class Mark:
+    """Lives as long as the request it is given to."""
+
+    def __init__(self, request: Request, marks: list[weakref.ref[Mark]]) -> None:
+        request.params_mut()["mark"] = self  # type: ignore[assignment]
+        marks.append(weakref.ref(self))
+
+
 def test_nothing_is_kept_of_a_request_that_is_over(start: Start, connect: Connect) -> None:
-    running = start(describe)
+    marks: list[weakref.ref[Mark]] = []
+
+    def handler(request: Request) -> Response:
+        Mark(request, marks)
+        return describe(request)
+
+    running = start(handler)
     worker = worker_of(running)
     peer = connect(running.address)
     prime(peer)
     peer.post(b"password=secret", "Authorization: Basic x")
     assert peer.read().body == b"POST / password=secret"
-    peer.close()
-    until(lambda: not worker.connections and worker.waiting)
-    requests = [thing for thing in gc.get_objects() if isinstance(thing, Request)]
-    assert not any(request.body == b"password=secret" for request in requests)
+    # While the connection is open, and idle.
+    until(lambda: not any(mark() for mark in marks))
+    until(lambda: worker.spare.head is None)  # with its fields
+
+
+@pytest.mark.usefixtures("asleep", "no_exile")
+def test_nothing_is_kept_of_a_request_that_was_overtaken(start: Start, connect: Connect) -> None:
+    marks: list[weakref.ref[Mark]] = []
+
+    def handler(request: Request) -> Response:
+        Mark(request, marks)
+        if request.url == "/slow":
+            seize(worker)
+        return describe(request)
+
+    running = start(handler)
+    worker = worker_of(running)
+    peer = connect(running.address)
+    prime(peer)
+    peer.post(b"password=secret", target="/slow")
+    assert peer.read().body == b"POST /slow password=secret"
+    until(lambda: not any(mark() for mark in marks))
 
 
 @pytest.mark.usefixtures("asleep", "no_exile")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from serving import PATIENCE, Connect, Peer, Reply, Start
+from dispatching import ask, until, worker_of
+from serving import PATIENCE, Connect, Peer, Reply, Running, Start
 
 from flare.http import Request, Response, StreamingResponse, ok, precompute_response
 from flare.http.server import HttpServer, ServerConfig
+from flare.http.server.connection import Connection
+from flare.http.server.h1 import H1Wire
 from flare.net import SocketAddr
 
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
@@ -358,3 +362,43 @@ def test_http2_is_spoken_behind_a_header(
                 body += event.data
             ended = ended or isinstance(event, h2.events.StreamEnded)
     assert body.decode().endswith(expected)
+
+
+@pytest.fixture
+def opened(start: Start, connect: Connect) -> tuple[Running, Peer]:
+    """A server that has threads by now, and a peer whose PROXY header came before its request."""
+    running = start(who, behind_proxy(http2=False))
+    worker = worker_of(running)
+    first = connect(running.address)
+    first.send(V1)
+    for _ in range(2):
+        assert ask(first, "/")
+    first.close()
+    until(lambda: not worker.connections)
+    peer = connect(running.address)
+    peer.send(V1)
+    until(lambda: [type(c.wire) for c in worker.connections.values()] == [H1Wire])
+    until(lambda: worker.waiting)
+    return running, peer
+
+
+def test_a_blank_line_behind_the_first_request_is_skipped(opened: tuple[Running, Peer]) -> None:
+    _, peer = opened
+    assert ask(peer, "/")
+    peer.send(b"\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert peer.read().status == 200
+
+
+def test_a_drain_does_not_take_one_that_was_served_for_a_newcomer(
+    opened: tuple[Running, Peer],
+) -> None:
+    running, peer = opened
+    for _ in range(3):
+        assert ask(peer, "/")
+    [connection] = worker_of(running).connections.values()
+    assert isinstance(connection, Connection)
+    assert connection.wire.served
+    began = time.monotonic()
+    running.server.drain(5000)
+    assert peer.is_ended()
+    assert time.monotonic() - began < 0.8  # of the second that a newcomer gets

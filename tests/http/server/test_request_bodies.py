@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from dispatching import ask, worker_of
+from serving import Connect, Start
 
+from flare.http import ok
 from flare.http.proto.heads import RequestHead
 from flare.http.server.config import ServerConfig
+from flare.http.server.connection import Connection
 from flare.http.server.h1 import H1Wire
 from flare.http.server.h1_shared import H1Shared, Plan
 from flare.net import SocketAddr
@@ -51,3 +55,48 @@ def test_a_body_byte_by_byte_takes_no_object_for_each(wire: H1Wire) -> None:
         wire.receive(b"x")
         assert wire.next_exchange() is None
     assert len(wire._pieces) == 1
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_last_read_of_a_body_is_not_held(wire: H1Wire, chunked: bool) -> None:
+    how = "Transfer-Encoding: chunked" if chunked else "Content-Length: 3000"
+    head = f"POST / HTTP/1.1\r\nHost: h\r\n{how}\r\n\r\n".encode()
+    body = b"x" * 3000
+    wire.receive(head + (b"bb8\r\n" + body + b"\r\n0\r\n\r\n" if chunked else body))
+    exchange = wire.next_exchange()
+    assert exchange is not None
+    assert exchange.request.body == body
+    assert wire._decoder._buf == b""
+
+
+def test_a_body_that_takes_long_to_read_waits_for_its_next_turn(
+    start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, most = 0, 0
+
+    def read_more(connection: Connection) -> bool:
+        nonlocal reads
+        reads += 1
+        return _read_more(connection)
+
+    def turn() -> None:
+        nonlocal reads, most
+        reads, most = 0, max(most, reads)
+
+    def clock() -> int:
+        nonlocal leap
+        leap += 3_000_000
+        return leap
+
+    _read_more = Connection._read_more
+    monkeypatch.setattr(Connection, "_read_more", read_more)
+    running = start(lambda request: ok(str(len(request.body))))
+    worker = worker_of(running)
+    peer = connect(running.address)
+    assert ask(peer, "/") == b"0"
+    leap = worker.clock_ns()
+    worker.on_turn = turn
+    worker.clock_ns = clock
+    peer.post(b"x" * 4_000_000)
+    assert peer.read().body == b"4000000"
+    assert most == 1

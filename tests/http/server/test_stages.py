@@ -267,6 +267,29 @@ def test_long_requests_come_head_and_body_in_one_read(
     assert served.stages._large == 0
 
 
+def test_a_takeover_and_a_call_among_long_requests(group: Callable[[Any], Group]) -> None:
+    def handler(request: Request) -> Response:
+        if request.url == "/slow":
+            served.worker._post(lambda: called.append(len(served.stages._group)))
+            seize(served.worker)
+        return ok(f"{request.url} {sha256(request.body).hexdigest()}")
+
+    called: list[int] = []
+    served = group(handler)
+    peers = [served.connect() for _ in range(30)]
+    bodies = [number.to_bytes(2, "big") * 20_000 for number in range(len(peers))]
+    for _ in range(3):
+        with served.batch():
+            for number, peer in enumerate(peers):
+                target = "/slow" if number in (3, 7, 8, 20) else f"/{number}"
+                peer.post(bodies[number], target=target)
+        for number, peer in enumerate(peers):
+            digest = sha256(bodies[number]).hexdigest()
+            assert peer.read().body.split()[1] == digest.encode()
+    until(lambda: len(called) == 12)
+    assert not any(called)
+
+
 def test_long_requests_among_short_ones(group: Callable[[Any], Group]) -> None:
     served = group(lambda request: ok(f"{request.url} {len(request.body)}"))
     peers = [served.connect() for _ in range(100)]
