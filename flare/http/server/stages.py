@@ -58,6 +58,7 @@ class Stages:
         "_due_ns",
         "_events",
         "_group",
+        "_had_large",
         "_large",
         "_later",
         "_read_bytes",
@@ -78,6 +79,7 @@ class Stages:
         self._later: deque[tuple[int, int]] = deque()
         self._called = False
         self._large = 0
+        self._had_large = False
         self.size = _MOST
         """How many connections make a group now: fewer where it took long."""
 
@@ -89,6 +91,12 @@ class Stages:
         """A request came that was longer than one read. Those like it, head and body, are to come
         in one."""
         self._large = _LARGE_GROUPS
+        self._had_large = True
+
+    def had_large(self) -> bool:
+        """Whether there was such a request since it was last asked."""
+        had, self._had_large = self._had_large, False
+        return had
 
     def run(self) -> None:
         """Work through the batch, from wherever the leader before had got to."""

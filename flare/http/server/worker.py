@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from flare._ffi.malloc import keep_freed, trim
 from flare.http.forwarded import UNIX_PEER, ProxyPeer
 from flare.http.handler import may_stream_body
 from flare.http.request import Request
@@ -58,9 +59,6 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _BATCH = 256
-# Once the C library has freed a block of its own mapping it takes up to as much from its heaps,
-# and keeps twice as much there: without that, the memory of every larger body is given back to the
-# system, and comes anew, page by page, for the next one.
 _KEPT_BYTES = 2 * 1024 * 1024
 
 
@@ -120,6 +118,7 @@ class Worker:
         self.asked: deque[Intake | H2Intake] = deque()
         """Those whose readers want more, or a first byte; appended to from any thread."""
         self._date_due_ms = 0
+        self._trim_due = False
         self.connections: dict[int, SocketConnection] = {}
         self._doors = Doors(self, own=own)
         self._last_token = 0
@@ -221,7 +220,7 @@ class Worker:
     def start(self) -> None:
         """Start the threads and serve, until ``stop`` or the end of a drain. ``on_end`` is called
         then, and ``failure`` is what the loop could not go on after, if that was it."""
-        bytes(_KEPT_BYTES)
+        keep_freed(_KEPT_BYTES)
         try:
             watchdog().watch(self)
             self.threads.start()
@@ -262,7 +261,7 @@ class Worker:
             self.waiting = False
             self.read_clock()
             if self.now_ms >= self._date_due_ms:
-                self._refresh_date()
+                self._each_second()
             if watch.parked:
                 watch.unpark()
 
@@ -382,9 +381,15 @@ class Worker:
             elif token == DOORS_TOKEN:
                 self._doors.on_timer()
 
-    def _refresh_date(self) -> None:
+    def _each_second(self) -> None:
         self.h1.refresh_date()
         self._date_due_ms = self.now_ms + 1000 - int(time.time() * 1000) % 1000
+        if self.stages.had_large():
+            self._trim_due = True
+        elif self._trim_due:
+            # What many long requests took is in pieces between what still lives.
+            self._trim_due = False
+            trim()
 
     def run_commands(self) -> None:
         """Do what other threads have posted."""

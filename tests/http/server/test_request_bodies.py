@@ -6,6 +6,7 @@ import pytest
 from dispatching import ask, worker_of
 from serving import Connect, Start
 
+from flare._ffi.malloc import keep_freed, trim
 from flare.http import ok
 from flare.http.proto.heads import RequestHead
 from flare.http.server.config import ServerConfig
@@ -100,3 +101,35 @@ def test_a_body_that_takes_long_to_read_waits_for_its_next_turn(
     peer.post(b"x" * 4_000_000)
     assert peer.read().body == b"4000000"
     assert most == 1
+
+
+def test_what_long_requests_took_is_given_back_when_there_are_none_any_more(
+    start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trims: list[None] = []
+    monkeypatch.setattr("flare.http.server.worker.trim", lambda: trims.append(None))
+    running = start(lambda request: ok(str(len(request.body))))
+    worker = worker_of(running)
+    now = worker.clock_ns()
+    worker.clock_ns = lambda: now  # no second passes by itself
+    peer = connect(running.address)
+
+    def trimmed_in_a_second() -> int:
+        worker._date_due_ms = 0
+        assert ask(peer, "/") == b"0"
+        return len(trims)
+
+    assert trimmed_in_a_second() == 0
+    for _ in range(2):
+        peer.post(b"x" * 50_000)
+        assert peer.read().body == b"50000"
+        assert trimmed_in_a_second() == 0
+    assert [trimmed_in_a_second() for _ in range(3)] == [1, 1, 1]
+
+
+def test_to_give_memory_back_does_no_harm() -> None:
+    keep_freed(1 << 20)
+    held = [b"x" * 10_000 for _ in range(1000)]
+    del held[::2]
+    trim()
+    assert all(piece == b"x" * 10_000 for piece in held)
