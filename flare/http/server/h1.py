@@ -72,7 +72,7 @@ class H1Wire(StreamingWire):
     def __init__(self, shared: H1Shared, peer: SocketAddr, tls_info: TlsInfo | None = None) -> None:
         super().__init__(shared, peer)
         self._tls_info = tls_info
-        self.clean = True
+        self.clean = True  # no read that is whole, or known, begins with a blank line
         self._pieces: list[bytes | bytearray] = []
         self._streaming_keep_alive = False
 

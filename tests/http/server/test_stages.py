@@ -89,10 +89,13 @@ def group(
     return lambda handler: Group(start, connect, handler)
 
 
-def overtaken(group: Callable[[Any], Group]) -> tuple[Group, Gate]:
-    """A group in which ``/slow`` loses the lease and waits at the gate."""
+def overtaken(
+    group: Callable[[Any], Group], called: Callable[[str], object] = lambda url: None
+) -> tuple[Group, Gate]:
+    """A group in which ``/slow`` loses the lease and waits at the gate. *called* gets each URL."""
 
     def handler(request: Request) -> Response:
+        called(request.url)
         if request.url != "/slow":
             return ok(request.url)
         seize(served.worker)
@@ -118,15 +121,11 @@ def test_a_takeover_in_a_group_holds_neither_what_is_answered_nor_what_is_receiv
 ) -> None:
     waiting: list[int] = []
 
-    def handler(request: Request) -> Response:
-        if request.url != "/slow":
-            return ok(request.url)
-        waiting.append(len(served.stages._answers))
-        seize(served.worker)
-        return gate(request)
+    def note(url: str) -> None:
+        if url == "/slow":
+            waiting.append(len(served.stages._answers))
 
-    gate = Gate(lambda request: ok("slow"))
-    served = group(handler)
+    served, gate = overtaken(group, note)
     before, slow, behind, more = (served.connect() for _ in range(4))
     with served.batch():
         before.get("/before")
@@ -159,16 +158,7 @@ def test_the_last_of_a_group_is_called_once_though_it_is_overtaken(
     group: Callable[[Any], Group],
 ) -> None:
     called: list[str] = []
-
-    def handler(request: Request) -> Response:
-        called.append(request.url)
-        if request.url != "/slow":
-            return ok(request.url)
-        seize(served.worker)
-        return gate(request)
-
-    gate = Gate(lambda request: ok("slow"))
-    served = group(handler)
+    served, gate = overtaken(group, called.append)
     before, slow, other = (served.connect() for _ in range(3))
     with served.batch():
         before.get("/before")
