@@ -58,6 +58,8 @@ def test_workloads_name_clients_that_exist() -> None:
 
 @pytest.mark.parametrize("name", HERE)
 def test_a_client_gets_saves_and_sends(name: str, tmp_path: Path) -> None:
+    for package in CLIENTS[name].packages:
+        pytest.importorskip(package, reason=f"pip install {package}")
     with running_server(site()) as server:
         client = make_client(name, f"http://{server.local_addr()}")
         try:

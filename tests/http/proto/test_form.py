@@ -7,7 +7,6 @@ import tracemalloc
 import urllib.parse
 
 import pytest
-import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from linear_time import takes_linear_time
@@ -198,6 +197,7 @@ def test_what_is_written_is_read_back_by_us_and_others(pairs):
 
 @given(fields)
 def test_what_others_write_is_read(pairs):
+    requests = pytest.importorskip("requests", reason="pip install requests")
     by_requests = requests.Request("POST", "http://h/", data=pairs).prepare().body or ""
     for body in (urllib.parse.urlencode(pairs), encode_pairs(pairs), by_requests):
         assert parse_form_urlencoded(body).items() == pairs

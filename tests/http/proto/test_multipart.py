@@ -11,7 +11,6 @@ from email.parser import BytesParser
 from email.policy import HTTP
 
 import pytest
-import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from linear_time import takes_linear_time
@@ -495,6 +494,7 @@ def test_what_the_client_writes_is_read_back(fields, boundary):
     ),
 )
 def test_what_requests_writes_is_read(files, data):
+    requests = pytest.importorskip("requests", reason="pip install requests")
     request = requests.Request(
         "POST",
         "http://h/",

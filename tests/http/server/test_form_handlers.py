@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import requests
 
 from flare.errors import HttpStatusError
 from flare.http import (
@@ -61,6 +60,7 @@ def test_a_form_of_our_client(base, data):
 
 
 def test_a_form_of_requests(base):
+    requests = pytest.importorskip("requests", reason="pip install requests")
     answer = requests.post(f"{base}/form", data=FIELDS, timeout=20)
     assert [tuple(pair) for pair in answer.json()] == FIELDS
 
@@ -81,6 +81,7 @@ def test_an_upload_of_our_client(base, tmp_path):
 
 
 def test_an_upload_of_requests(base):
+    requests = pytest.importorskip("requests", reason="pip install requests")
     answer = requests.post(
         f"{base}/multipart", data={"title": "é"}, files={"f": ('a"b.txt', FILE)}, timeout=20
     )
