@@ -7,8 +7,15 @@ import os
 import sys
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from leaks import nothing_is_left_behind
+
+# A timing decides no test: an example may take as long as a busy machine makes it.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 # Imported by tests in several folders, so it must be named before any of them.
 pytest.register_assert_rewrite("tls_peers")

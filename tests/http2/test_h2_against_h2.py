@@ -154,7 +154,7 @@ fields = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(fields, st.binary(max_size=30_000)), min_size=1, max_size=4))
 def test_any_messages_pass_both_ways(messages: list[tuple[list[tuple[str, str]], bytes]]):
     client, server = theirs(True), Http2Connection()

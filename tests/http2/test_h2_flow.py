@@ -291,7 +291,7 @@ def test_a_larger_window_of_ours_holds_from_the_acknowledgement():
     assert server.connection.streams[1].recv_window == 100_000
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(0, 60_000), min_size=1, max_size=5),
     st.integers(0, 70_000),

@@ -155,7 +155,7 @@ def test_nothing_leads_out_of_closed_nor_back_to_idle():
     assert all(target >= state for (state, _), target in TRANSITIONS.items())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(max_size=300))
 def test_any_frames_are_events_or_an_error_whatever_the_cut(data: bytes):
     h2_server_frames(data)

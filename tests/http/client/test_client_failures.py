@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 import pytest
 from scripted import (
@@ -193,11 +194,14 @@ def test_connect_runs_into_its_timeout():
     [({"read_timeout_ms": 60}, {}), ({"timeout_ms": 60}, {}), ({}, {"timeout": 0.06}),
      ({}, {"timeout_ms": 60}), ({}, {"timeout": (5, 0.06)})],
 )  # fmt: skip
-def test_silence_runs_into_the_read_timeout(sent, client, call):
-    # On a kept connection, so that next to nothing of the call's time goes to anything else.
+def test_silence_runs_into_the_read_timeout(sent, client, call, monkeypatch):
+    # On a kept connection and by a clock that stands still, so that none of the call's time goes
+    # to anything else.
     script = [Whole(), Send(HEAD + b"Content-Length: 0\r\n\r\n"), Whole(), Send(sent), Eof()]
     with ScriptedServer([script]) as server, HttpClient(server.base, **client) as caller:
         assert caller.get("/", timeout_ms=10_000).status == 200
+        now = time.monotonic()
+        monkeypatch.setattr("flare.http.client.timeouts.monotonic", lambda: now)
         with pytest.raises(CallTimeout) as caught:
             caller.get("/", **call)
         assert caught.value.phase == "read"

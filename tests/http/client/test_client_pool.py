@@ -304,7 +304,7 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS, st.integers(1, 4), st.integers(0, 3), st.integers(0, 3))
 def test_no_sequence_of_events_loses_a_slot(steps, cap, per_host, total):
     limits = {"max_connections": cap, "max_idle_per_host": per_host, "max_idle_total": total}
