@@ -51,6 +51,7 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(" + _EXT + rb")").fullmatch
 _SIZE_LINE_EMPTY_EXT = re.compile(
     rb"([0-9A-Fa-f]{1,16})((?:" + _EXT.removesuffix(b"*+") + rb"|;)*+)"
 ).fullmatch
+_PLAIN_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
 _SIZE_LINE_ANY_EXT = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;[^\r\n]*+)?+)").fullmatch
 
 # RFC 9110 section 6.5.1: framing, routing, authentication, request modifiers, content fields.
@@ -137,6 +138,9 @@ class ChunkedDecoder:
                     if not self._left:
                         self._state = _State.DATA_END
                 case _State.SIZE:
+                    pos = self._take_whole(data, pos, out)
+                    if pos == size:
+                        break
                     after = self._read_size(data, pos)
                     if after < 0:
                         break
@@ -158,6 +162,25 @@ class ChunkedDecoder:
                     break
         self.unused = size - pos if self.done else 0
         return bytes(out)
+
+    def _take_whole(self, data: bytes, pos: int, out: bytearray) -> int:
+        """Take the chunks at *pos* that are all there and have no extension; the position behind.
+
+        What is wrong with the next one, if anything is, shows when it is read state by state.
+        """
+        room = self.max_body_size - self._decoded if self.max_body_size is not None else None
+        taken = len(out)
+        while found := _PLAIN_SIZE_LINE(data, pos):
+            start = found.end()
+            end = start + int(found[1], 16)
+            if end == start or data[end : end + 2] != b"\r\n":
+                break
+            if room is not None and len(out) - taken + end - start > room:
+                break
+            out += data[start:end]
+            pos = end + 2
+        self._decoded += len(out) - taken
+        return pos
 
     def _read_size(self, data: bytes, pos: int) -> int:
         """Read a size line at *pos*; the position behind it, or -1 where it is not complete."""

@@ -61,6 +61,28 @@ def test_what_is_encoded_is_decoded_whatever_the_cut(chunks, behind, places):
     assert left == behind
 
 
+def outcome(pieces, **limits):
+    try:
+        body, decoder = decode(pieces, **limits)
+    except HttpParseError as error:
+        return error.variant_name()
+    return body, decoder.done, decoder.trailers.items
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"1\r\n", b"3\r\n", b"0\r\n", b"2;a\r\n", b"\r\n", b"\n", b"x", b"abc", b"\r"]
+        ),
+        max_size=16,
+    ),
+    st.none() | st.integers(0, 6),
+)
+def test_what_is_read_at_once_is_what_is_read_byte_by_byte(parts, bound):
+    data = b"1\r\nx\r\n2\r\nyz\r\n" + b"".join(parts)
+    assert outcome([data], max_body_size=bound) == outcome(byte_by_byte(data), max_body_size=bound)
+
+
 def test_reading_may_begin_inside_the_data():
     decoder = ChunkedDecoder()
     assert decoder.receive(b"head3\r", 4) == b""
@@ -114,7 +136,12 @@ def test_a_bare_line_end_in_trailers_is_refused_before_they_are_complete(section
 def test_a_body_past_its_limit_is_refused_when_its_chunk_is_announced():
     good = b"6\r\nabcdef\r\n4\r\nghij\r\n0\r\n\r\n"
     assert decode([good], max_body_size=10)[0] == b"abcdefghij"
-    for data in (b"6\r\nabcdef\r\n5\r\n", b"b\r\n", b"ffffffffffffffff\r\n"):
+    for data in (
+        b"6\r\nabcdef\r\n5\r\nghijk\r\n",
+        b"6\r\nabcdef\r\n5\r\n",
+        b"b\r\n",
+        b"ffffffffffffffff\r\n",
+    ):
         assert variant(data, max_body_size=10) == "BODY_TOO_LARGE"
     assert decode([b"0\r\n\r\n"], max_body_size=0)[1].done
     assert variant(b"1\r\n", max_body_size=0) == "BODY_TOO_LARGE"
