@@ -101,7 +101,8 @@ class Stages:
     def run(self) -> None:
         """Work through the batch, from wherever the leader before had got to."""
         worker, later = self._worker, self._later
-        self.send()
+        if self._answers:
+            self.send()
         if self._group:
             self._go_on()
         events, clock_ns = self._events, worker.clock_ns

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from flare.http.body import close_source
 from flare.http.cancel import CancelCell
@@ -110,9 +110,8 @@ class Exchange:
 
     def forget(self) -> None:
         """Hold nothing of the request that is over, which may be large, or a secret."""
-        self.request = cast("Request", None)
-        self.head = cast("RequestHead", None)
-        self.connection = cast("SocketConnection", None)
+        nothing: Any = None
+        self.request = self.head = self.connection = nothing
 
     def call(self) -> object:
         """Call the handler; an ``Exception`` becomes its response."""

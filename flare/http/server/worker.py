@@ -240,30 +240,40 @@ class Worker:
         self._end()
 
     def _loop(self) -> None:
+        # All that one turn costs, whatever it brings, is paid by each request of a small batch.
         self.waiting = False
         self.read_clock()
         self._take_over()
         poll, watch, stages = self.reactor._poll_raw, watchdog(), self.stages
+        fired, soonest = self._fired, self.wheel.next_fire_ms
         while self._running:
             stages.run()
-            self._run_rest()
+            if self._has_more():
+                self._run_rest()
+            due = soonest()
+            if fired or (due is not None and due <= self.now_ms):
+                self._run_timers()
+                due = soonest()
             self.spare.forget()
             self.h2_spare.forget()
             if self.on_turn is not None:
                 self.on_turn()
-            if self._drain is not None and (
-                not (self.connections or self._doors.listeners or self.reactor.unsent)
-                or self.now_ms >= self._drain_deadline
-            ):
+            if self._drain is not None and self._is_drained():
                 return
             self.waiting = True
-            stages.begin(poll(self._timeout_ms(), _BATCH))
+            stages.begin(poll(self._timeout_ms(due), _BATCH))
             self.waiting = False
-            self.read_clock()
-            if self.now_ms >= self._date_due_ms:
+            self.now_ms = now = self.clock_ns() // 1_000_000
+            self.idle_deadline = now + self.idle_ms
+            if now >= self._date_due_ms:
                 self._each_second()
             if watch.parked:
                 watch.unpark()
+
+    def _is_drained(self) -> bool:
+        if self.now_ms >= self._drain_deadline:
+            return True
+        return not (self.connections or self._doors.listeners or self.reactor.unsent)
 
     def _take_over(self) -> None:
         """Note what the leader before is still at. Not in ``_loop``, whose frame would hold it."""
@@ -285,8 +295,12 @@ class Worker:
         elif token in self._doors.listeners:
             self._doors.accept(token)
 
+    def _has_more(self) -> object:
+        """Whether anything waits besides events and timers."""
+        return self._done or self.ready or self.asked or self.dispatch.closings or self._to_visit
+
     def _run_rest(self) -> None:
-        """What waits besides events: results from other threads, further turns, timers."""
+        """What waits besides events and timers: results from other threads, further turns."""
         done = self._done
         while done:
             self._take_outcome(done.popleft())
@@ -301,7 +315,6 @@ class Worker:
         for _ in range(len(self.ready)):
             connection = self.ready.popleft()
             self._guard(connection, connection.resume)
-        self._run_timers()
 
     def _take_outcome(self, outcome: Outcome) -> None:
         self.dispatch.came_back(outcome)
@@ -357,22 +370,20 @@ class Worker:
         self.now_ms = now = self.clock_ns() // 1_000_000
         self.idle_deadline = now + self.idle_ms
 
-    def _timeout_ms(self) -> int:
-        if self.ready or self._commands or self._done or self._to_visit or self.asked:
+    def _timeout_ms(self, due: int | None) -> int:
+        """How long to wait for events where the next timer is *due*."""
+        if self._commands or self._has_more():
             return 0
-        if self.dispatch.closings:
-            return 0
-        due = self.wheel.next_fire_ms()
-        if self._drain_deadline != NEVER_MS:
+        if self._drain is not None:
             due = self._drain_deadline if due is None else min(due, self._drain_deadline)
         if due is None:
             return -1
-        return max(0, due - self.clock_ns() // 1_000_000 + 1)
+        left = due - self.clock_ns() // 1_000_000
+        return left + 1 if left >= 0 else 0
 
     def _run_timers(self) -> None:
-        due, fired = self.wheel.next_fire_ms(), self._fired
-        if due is not None and due <= self.now_ms:
-            fired.extend(self.wheel.advance(self.now_ms))
+        fired = self._fired
+        fired.extend(self.wheel.advance(self.now_ms))
         while fired:
             token = fired.popleft()
             connection = self.connections.get(token)
