@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from flare.errors import IoError
 from flare.runtime import MAX_POOL_SIZE, block_in_pool
+from flare.utils import pool
 
 
 class Token:
@@ -21,6 +23,12 @@ class Token:
 
     def reason(self) -> int:
         return self.flipped
+
+
+def until_idle() -> None:
+    """Wait for work that an earlier test has not waited for."""
+    while pool._pool._busy:
+        time.sleep(0.001)
 
 
 def test_work_runs_on_another_thread_and_its_result_comes_back():
@@ -86,6 +94,7 @@ def test_work_in_the_pool_runs_further_work_inline():
 
 
 def test_a_full_pool_refuses():
+    until_idle()
     release, results = threading.Event(), []
     running = threading.Semaphore(0)
 

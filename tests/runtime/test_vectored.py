@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import struct
 import threading
@@ -200,6 +201,7 @@ def test_a_reset_is_a_connection_reset():
         with a:
             b.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             b.close()
+            assert select.select([a], [], [], 5)[0]
             with pytest.raises(ConnectionReset, match="writev"):
                 writev_buf(a.fileno(), [b"abc"])
 

@@ -6,6 +6,7 @@ import errno
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,6 +17,7 @@ from flare.net import (
     ConnectionRefused,
     ConnectionTimeout,
     DnsError,
+    IpAddr,
     NetworkError,
     RawSocket,
     SocketAddr,
@@ -195,8 +197,20 @@ def test_one_address_keeps_its_errno() -> None:
     assert "255.255.255.255:9" in str(caught.value)
 
 
-def test_one_deadline_for_all_attempts(names: Callable[..., None], quick: None) -> None:
+def test_one_deadline_for_all_attempts(
+    names: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     names("127.0.0.1")
+    # All attempts begin, and the name is known, before anybody looks at the clock.
+    monkeypatch.setattr(connect, "ATTEMPT_DELAY_MS", 0)
+    start_lookup = connect.start_lookup
+
+    def looked_up(host: str, *, wait: float | None) -> Future[list[IpAddr]]:
+        found = start_lookup(host, wait=DEADLINE)
+        found.exception(DEADLINE)
+        return found
+
+    monkeypatch.setattr(connect, "start_lookup", looked_up)
     with black_hole("127.0.0.1") as port:
         for dial in (
             lambda: TcpStream.connect("silent.test", port, timeout_ms=60),

@@ -36,7 +36,7 @@ def hello(req: Request) -> Response:
 
 
 def fetch(addr: SocketAddr) -> str:
-    connection = http.client.HTTPConnection(str(addr.ip), addr.port, timeout=5)
+    connection = http.client.HTTPConnection(str(addr.ip), addr.port, timeout=20)
     try:
         connection.request("GET", "/")
         return connection.getresponse().read().decode()
@@ -151,7 +151,7 @@ class TestForkServer:
         server = Broken.bind(SocketAddr.localhost(0))
         server.close()  # so that the wait for a connection lasts until the child has ended
         with pytest.raises(ServerProcessError, match="exit code 1"):
-            fork_server(server, hello, startup_us=5_000_000)
+            fork_server(server, hello, startup_us=20_000_000)
         assert "LookupError: no luck" in capfd.readouterr().err
 
     @pytest.mark.parametrize("pid", [0, -1])
@@ -161,7 +161,7 @@ class TestForkServer:
 
     def test_a_process_that_is_no_child_of_ours_is_not_waited_for(self):
         gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
-        gone.wait(timeout=10)
+        gone.wait(timeout=30)
         kill_forked_server(gone.pid)
 
 
