@@ -9,13 +9,12 @@ import errno
 import hashlib
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
+from asleep import signalled_when_asleep, until_asleep
 
 from flare.errors import (
     BrokenPipe,
@@ -54,19 +53,6 @@ class Runner(threading.Thread):
         if error is not None:
             raise error
         return self._result
-
-
-def until_asleep(thread: threading.Thread) -> None:
-    """Return when *thread* has been asleep in the kernel for some looks on end."""
-    stat = Path(f"/proc/self/task/{thread.native_id}/stat")
-    if not stat.parent.exists():
-        time.sleep(0.1)
-        return
-    seen, deadline = 0, time.monotonic() + DEADLINE
-    while seen < 5 and time.monotonic() < deadline and thread.is_alive():
-        state = stat.read_text().rpartition(")")[2].split()[0]
-        seen = seen + 1 if state == "S" else 0
-        time.sleep(0.001)
 
 
 @contextmanager
@@ -369,7 +355,6 @@ class StreamConformance:
                 one.read()
         assert count == 1
 
-    @pytest.mark.timeout(method="thread")  # SIGALRM is the test's own.
     def test_a_signal_handler_that_raises_ends_a_blocked_read(self, pair: Any) -> None:
         class Stop(Exception):
             pass
@@ -378,10 +363,12 @@ class StreamConformance:
             raise Stop
 
         one, other = pair
-        with handling(signal.SIGALRM, handler):
-            signal.setitimer(signal.ITIMER_REAL, 0.02)
-            with pytest.raises(Stop):
-                one.read()
+        with (
+            handling(signal.SIGUSR1, handler),
+            pytest.raises(Stop),
+            signalled_when_asleep(signal.SIGUSR1),
+        ):
+            one.read()
         other.write_all(b"on we go")
         assert one.read_exact(8) == b"on we go"
 
