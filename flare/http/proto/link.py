@@ -16,7 +16,7 @@ _match_param = re.compile(
     r"(?:[ \t]*+=[ \t]*+(?:\"((?:[^\"\\]|\\.)*+)\"|([^\s,;\"<>]*+)))?)?"
 ).match
 _unquote = re.compile(r"\\(.)", re.DOTALL).sub
-_find_next = re.compile(r",[ \t,]*+(?=<)").search
+_find_next = re.compile(r",[ \t]*+(?=<)").search
 
 # More than any page has; a bound for what is built out of a peer's bytes.
 MAX_LINKS = 256
