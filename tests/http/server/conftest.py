@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dispatching import Asleep
 from h2_peer import H2Peer
-from serving import Address, Connect, Peer, Running, Serve, Start
+from serving import PATIENCE, Address, Connect, Peer, Running, Serve, Start
 from tls_serving import ConnectTls, Pki, StartTls, secure, tls_server
 
 from flare.http.server import ServerConfig
@@ -71,6 +71,21 @@ def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_exile(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often a handler is overtaken, its next call begins on the loop."""
     monkeypatch.setattr("flare.http.server.dispatch._TAKEOVERS", 1 << 30)
+
+
+@pytest.fixture
+def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that is exiled stays so."""
+    monkeypatch.setattr("flare.http.server.dispatch._PROBE_MS", 1 << 30)
+    monkeypatch.setattr("flare.http.server.dispatch._LONGEST_PROBE_MS", 1 << 30)
+
+
+@pytest.fixture
+def no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client has its time for what it gets a second for otherwise: to stop sending after the
+    last answer, and to ask when a drain has begun."""
+    monkeypatch.setattr("flare.http.server.socket_connection._LINGER_MS", int(PATIENCE * 1000))
+    monkeypatch.setattr("flare.http.server.connection._LAST_MS", int(PATIENCE * 1000))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 from serving import PATIENCE, Peer, Running
 
 from flare.http import Request, Response, ok
+from flare.http.server import HttpServer
 from flare.http.server.crew import ThreadCrew
 from flare.http.server.h2_lane import make_h2_lane
 from flare.http.server.lane import make_lane
@@ -89,11 +90,27 @@ def until(true: Callable[[], object]) -> None:
 
 
 def worker_of(running: Running) -> Worker:
-    until(lambda: running.server._crew)
-    crew = running.server._crew
+    return only_worker(running.server)
+
+
+def only_worker(server: HttpServer) -> Worker:
+    until(lambda: server._crew)
+    crew = server._crew
     assert isinstance(crew, ThreadCrew)
     [worker] = crew.workers
     return worker
+
+
+def skip(worker: Worker, ms: int) -> None:
+    """Have so much time pass for *worker* at once, and wait until it has noticed.
+
+    So a deadline passes when the test says so and at no other time, however long it is.
+    """
+    clock = worker.clock_ns
+    worker.clock_ns = lambda: clock() + ms * 1_000_000
+    now_ms = worker.clock_ns() // 1_000_000
+    worker.reactor.wakeup()
+    until(lambda: worker.now_ms >= now_ms)
 
 
 def seize(worker: Worker, *, computing: bool = False) -> None:
@@ -178,8 +195,9 @@ class Gate:
         self.release = threading.Event()
 
     def __call__(self, request: Request) -> Any:
+        release = self.release  # the test may put another there once it has entered
         self.entered.release()
-        assert self.release.wait(PATIENCE)
+        assert release.wait(PATIENCE)
         return self.answer(request)
 
     def await_entry(self) -> None:

@@ -19,12 +19,16 @@ from serving import PATIENCE, Address, Peer
 PROGRAM = """
 import dataclasses, json, logging, os, random, signal, socket, stat, sys, threading, time
 from pathlib import Path
+import flare.http.server.connection
 from flare.http import HttpServer, ServerConfig, ok
 from flare.net import SocketAddr
 from flare.tls import TlsServerConfig
 
 options = json.loads(sys.argv[1])
 logging.basicConfig(stream=sys.stdout, format="log: %(message)s")
+
+if options.get("patient"):  # with clients that are held up when the server leaves
+    flare.http.server.connection._LAST_MS = 10_000
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
@@ -44,7 +48,10 @@ def handler(request):
     url = request.url
     if url == "/slow":
         say("inside", os.getpid())
-        time.sleep(options.get("slow", 0.3))
+        if "slow_until" not in options:
+            time.sleep(options.get("slow", 0.3))
+        while "slow_until" in options and not os.path.exists(options["slow_until"]):
+            time.sleep(0.005)
     elif url == "/exit":
         raise SystemExit(3)
     elif url == "/fail":

@@ -11,7 +11,7 @@ from flare.http.server import HttpServer, ServerConfig
 from flare.net import SocketAddr
 
 # Nothing takes this long; it only turns a hang into a failure.
-PATIENCE = 10.0
+PATIENCE = 20.0
 
 Address = tuple[str, int] | str
 """Of an IPv4 socket, or the path of a Unix socket."""

@@ -198,6 +198,7 @@ def round_of(
     for client in clients:
         client.thread.start()
     time.sleep(seconds)
+    until(lambda: server._crew)
     crew = server._crew
     assert isinstance(crew, ThreadCrew)
     for client in clients:

@@ -24,7 +24,7 @@ from flare.net import SocketAddr
 # Fills the process with descriptors up to its limit, has clients wait meanwhile, and says how
 # much processor time the server took for waiting.
 SHORTAGE = """
-import json, os, resource, socket, sys, tempfile, threading, time
+import json, logging, os, resource, socket, sys, tempfile, threading, time
 from pathlib import Path
 from flare.http import HttpServer, ok
 from flare.net import SocketAddr
@@ -37,8 +37,16 @@ address = "127.0.0.1", server.local_addr().port
 thread = threading.Thread(target=server.serve, args=(lambda request: ok("hello"),))
 thread.start()
 
+class Told(logging.Handler):
+    def emit(self, record):
+        print(record.getMessage(), file=sys.stderr)
+        short.set()
+
+short = threading.Event()
+logging.getLogger("flare.error").addHandler(Told())
+
 def ask(sock):
-    sock.settimeout(10)
+    sock.settimeout(20)
     sock.sendall(b"GET / HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n")
     return sock.recv(4096).startswith(b"HTTP/1.1 200")
 
@@ -56,6 +64,7 @@ for client in clients:
     client.connect(address)
 for client in locals:
     client.connect(str(unix[0]))
+short.wait(20)
 before = time.process_time()
 time.sleep(0.35)
 busy = time.process_time() - before
@@ -83,7 +92,7 @@ def test_without_descriptors_the_server_waits_in_peace_and_recovers(
         [sys.executable, "-c", SHORTAGE, listeners],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=2 * PATIENCE,
     )
     found = json.loads(done.stdout)
     assert found["served"] == [True] * served
@@ -120,9 +129,10 @@ def test_the_limit_is_of_all_addresses_together(
     for peer in waiting:
         assert peer.read().status == 200
         peer.close()
-    first, second = connect(running.addresses[0]), connect(running.addresses[1])
+    first = connect(running.addresses[0])
     first.get()
     assert first.read().status == 200
+    second = connect(running.addresses[1])
     second.get()
     second.sock.settimeout(0.1)
     with pytest.raises(TimeoutError):

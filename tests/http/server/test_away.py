@@ -22,6 +22,7 @@ from dispatching import (
     pieces,
     reset,
     seize,
+    skip,
     until,
     wanted,
     worker_of,
@@ -31,6 +32,7 @@ from serving import PATIENCE, Connect, Peer, Start
 from flare.errors import NetworkError
 from flare.http import Request, Response, Router, StreamingResponse, dispatch, ok
 from flare.http.server import ServerConfig, stream_response
+from flare.http.server.worker import Worker
 
 
 def test_no_handler_runs_on_the_thread_that_serves(start: Start, connect: Connect) -> None:
@@ -87,6 +89,13 @@ def test_only_the_leader_touches_the_reactor(
     assert not wrong
 
 
+def run_out_of_time(worker: Worker, ms: int) -> None:
+    """Have the handler that runs off the loop on the only connection take *ms*."""
+    [connection] = worker.connections.values()
+    until(lambda: connection._task is not None)
+    skip(worker, ms)
+
+
 def test_what_comes_after_the_503_is_dropped_and_its_body_closed(
     start: Start, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -94,11 +103,13 @@ def test_what_comes_after_the_503_is_dropped_and_its_body_closed(
     gate = Gate(lambda _: stream_response(source))
     running = start(
         lambda request: gate(request) if request.url == "/slow" else ok("fine"),
-        ServerConfig(handler_timeout_ms=50),
+        ServerConfig(handler_timeout_ms=AMPLE),
     )
     worker = worker_of(running)
     peer = connect(running.address)
     peer.send(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\nGET /behind HTTP/1.1\r\nHost: h\r\n\r\n")
+    gate.await_entry()
+    run_out_of_time(worker, AMPLE)
     with caplog.at_level(logging.WARNING, "flare.error"):
         reply = peer.read()
     assert (reply.status, reply.get("connection")) == (503, "close")
@@ -124,10 +135,12 @@ def test_a_body_whose_close_fails_is_logged_and_harms_nobody(
     gate = Gate(lambda _: StreamingResponse(200, source))
     running = start(
         lambda request: gate(request) if request.url == "/slow" else ok("fine"),
-        ServerConfig(handler_timeout_ms=50, dispatch=mode),
+        ServerConfig(handler_timeout_ms=AMPLE, dispatch=mode),
     )
     peer = connect(running.address)
     peer.get("/slow")
+    gate.await_entry()
+    run_out_of_time(worker_of(running), AMPLE)
     assert peer.read().status == 503
     with caplog.at_level(logging.ERROR, "flare.error"):
         gate.release.set()
@@ -298,7 +311,7 @@ class Unsent:
         until(lambda: self.connection._writing)
 
     def left_ms(self) -> int:
-        return self.connection.deadline - time.monotonic_ns() // 1_000_000
+        return self.connection.deadline - self.worker.clock_ns() // 1_000_000
 
 
 FAR, NEAR = 60_000, 20_000
@@ -319,8 +332,10 @@ def test_the_handler_has_its_own_time_again_once_the_answer_before_it_is_sent(
 def test_a_handler_is_given_up_on_though_the_answer_before_it_is_unsent(
     start: Start, connect: Connect
 ) -> None:
-    unsent = Unsent(start, connect, ServerConfig(write_timeout_ms=AMPLE, handler_timeout_ms=50))
-    until(lambda: unsent.connection._task is None and AMPLE / 2 < unsent.left_ms() <= AMPLE)
+    config = ServerConfig(write_timeout_ms=FAR, handler_timeout_ms=NEAR, read_body_timeout_ms=0)
+    unsent = Unsent(start, connect, config)
+    run_out_of_time(unsent.worker, NEAR)
+    until(lambda: unsent.connection._task is None and unsent.left_ms() > FAR - NEAR)
     unsent.socket.open = True
     assert [unsent.peer.read().status for _ in range(2)] == [200, 503]
     assert unsent.peer.rest() == b""
@@ -380,14 +395,16 @@ def test_a_reader_that_stops_is_dropped_though_a_handler_runs(
     )
     worker = worker_of(running)
     peer = connect(running.address, receive_buffer=4096)
-    peer.send(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n" * 40)
-    peer.send(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
-    until(lambda: worker.connections)
+    peer.send(
+        b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n" * 40 + b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"
+    )
+    until(lambda: worker.tally.accepted)
     until(lambda: not worker.connections)
     gate.release.set()
     until(lambda: is_quiet(worker))
 
 
+@pytest.mark.usefixtures("asleep")
 def test_a_pulled_body_whose_reader_stops_is_dropped(start: Start, connect: Connect) -> None:
     def body() -> Iterator[bytes]:
         while True:
@@ -401,7 +418,7 @@ def test_a_pulled_body_whose_reader_stops_is_dropped(start: Start, connect: Conn
     worker = worker_of(running)
     force(running, "after", lambda task: pieces(task) and task.sent % (5 * 65536) == 0)
     connect(running.address, receive_buffer=4096).get("/")
-    until(lambda: worker.connections)
+    until(lambda: worker.tally.accepted)
     until(lambda: not worker.connections)
     until(lambda: is_quiet(worker))
 

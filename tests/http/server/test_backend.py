@@ -133,12 +133,13 @@ def test_workers_that_are_processes_serve_by_it_too() -> None:
         env=os.environ | {"FLARE_BUFRING_HANDLER": "1"},
         capture_output=True,
         text=True,
-        timeout=3 * PATIENCE,
+        timeout=2 * PATIENCE,
     )
     assert done.stdout.split() == ["True"] * 10, done.stderr
 
 
 @needs_uring
+@pytest.mark.usefixtures("asleep")  # a takeover would start a thread
 def test_ten_thousand_requests_leave_nothing(start: Start, connect: Connect) -> None:
     running = start(hello, ServerConfig(use_bufring=True))
     peer = connect(running.address)

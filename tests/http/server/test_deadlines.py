@@ -9,12 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from serving import PATIENCE, Connect, Peer, Serve
+from dispatching import skip, until, worker_of
+from serving import PATIENCE, Connect, Peer, Serve, Start
 
 from flare.http import Request, Response, StreamingResponse, ok
 from flare.http.server import ServerConfig
+from flare.http.server.wire import HEAD
 
-BRIEF = 60
+BRIEF, AMPLE = 60, 10_000
 OFF = ServerConfig(
     idle_timeout_ms=0,
     header_timeout_ms=0,
@@ -46,18 +48,25 @@ def test_a_silent_connection_is_closed_without_a_word(serve: Serve, connect: Con
     assert peer.is_ended()
 
 
-def test_silence_between_requests_is_closed_without_a_word(serve: Serve, connect: Connect) -> None:
-    peer = connect(serve(hello, only(idle_timeout_ms=BRIEF)))
+def test_silence_between_requests_is_closed_without_a_word(start: Start, connect: Connect) -> None:
+    running = start(hello, only(idle_timeout_ms=AMPLE))
+    peer = connect(running.address)
     assert answers(peer)
+    skip(worker_of(running), AMPLE)
     assert peer.is_ended()
 
 
-def test_a_blank_line_behind_a_body_is_silence(serve: Serve, connect: Connect) -> None:
+def test_a_blank_line_behind_a_body_is_silence(start: Start, connect: Connect) -> None:
     """Old clients send one; a 408 would be taken for the answer to their next request."""
-    peer = connect(serve(hello, only(idle_timeout_ms=BRIEF, header_timeout_ms=BRIEF)))
+    running = start(hello, only(idle_timeout_ms=AMPLE, header_timeout_ms=AMPLE))
+    worker = worker_of(running)
+    peer = connect(running.address)
     peer.post(b"x")
-    peer.send(b"\r\n")
     assert peer.read().status == 200
+    before = worker.tally.bytes_in
+    peer.send(b"\r\n")
+    until(lambda: worker.tally.bytes_in == before + 2)
+    skip(worker, AMPLE)
     assert peer.is_ended()
 
 
@@ -124,15 +133,15 @@ def test_a_byte_now_and_then_does_not_move_the_deadline(
 
 
 def test_the_second_request_of_a_connection_has_a_deadline_of_its_own(
-    serve: Serve, connect: Connect
+    start: Start, connect: Connect
 ) -> None:
-    peer = connect(serve(hello, only(header_timeout_ms=150, request_timeout_ms=200)))
+    running = start(hello, only(header_timeout_ms=AMPLE, request_timeout_ms=AMPLE))
+    worker = worker_of(running)
+    peer = connect(running.address)
     for _ in range(4):  # together longer than one deadline
         peer.send(b"GET / HTTP/1.1\r\n")
-        peer.sock.settimeout(0.06)
-        with pytest.raises(TimeoutError):
-            peer._more()
-        peer.sock.settimeout(PATIENCE)
+        until(lambda: [each.wire.phase for each in worker.connections.values()] == [HEAD])
+        skip(worker, AMPLE // 2)
         peer.send(b"Host: h\r\n\r\n")
         assert peer.read().status == 200
 
@@ -165,19 +174,21 @@ def test_a_client_that_never_reads_is_dropped(
     assert waiting.read().status == 200
 
 
-def test_a_slow_reader_that_makes_progress_is_kept(serve: Serve, connect: Connect) -> None:
-    size = 20_000_000
-    config = only(write_timeout_ms=600, request_timeout_ms=600)
-    peer = connect(serve(lambda _: ok(b"x" * size), config))
+def test_a_slow_reader_that_makes_progress_is_kept(start: Start, connect: Connect) -> None:
+    size = 50_000_000
+    config = only(write_timeout_ms=AMPLE, request_timeout_ms=AMPLE)
+    running = start(lambda _: ok(b"x" * size), config)
+    worker = worker_of(running)
+    peer = connect(running.address, receive_buffer=65_536)
     peer.get("/")
-    began = time.monotonic()
+    until(lambda: worker.tally.bytes_out)
     seen = 0
-    # Most of it, evenly over longer than either deadline; who was held up catches up.
-    while (passed := time.monotonic() - began) < 1:
-        if seen < 0.8 * size * passed:
+    for _ in range(4):  # together longer than either deadline
+        skip(worker, AMPLE // 2)
+        gone = worker.tally.bytes_out
+        while worker.tally.bytes_out == gone:
             seen += len(peer.sock.recv(65_536))
-        else:
-            time.sleep(0.002)
+    assert worker.tally.bytes_out < size
     while seen < size:
         seen += len(peer.sock.recv(1 << 20))
     assert seen >= size
@@ -198,20 +209,31 @@ def test_without_deadlines_nothing_is_closed(serve: Serve, connect: Connect) -> 
 
 
 def test_two_hundred_clients_that_stall_in_every_phase_hold_nobody_up(
-    serve: Serve, connect: Connect
+    start: Start, connect: Connect
 ) -> None:
-    config = ServerConfig(idle_timeout_ms=400, header_timeout_ms=400, read_body_timeout_ms=400)
-    address = serve(hello, config)
+    config = ServerConfig(
+        idle_timeout_ms=AMPLE, header_timeout_ms=AMPLE, read_body_timeout_ms=AMPLE
+    )
+    running = start(hello, config)
+    worker = worker_of(running)
     parts = [b"", b"G", HEAD_PART, BODY_PART, CHUNK_PART]
-    stalled = [connect(address) for _ in range(200)]
+    stalled = [connect(running.address) for _ in range(200)]
     for number, peer in enumerate(stalled):
         peer.send(parts[number % len(parts)])
-    assert answers(connect(address))
+    assert answers(connect(running.address))
+    until(lambda: worker.tally.bytes_in >= 40 * sum(map(len, parts)))
+    skip(worker, AMPLE)
     for number, peer in enumerate(stalled):
         if number % len(parts):
             assert peer.read().status == 408
         else:
             assert peer.is_ended()
+
+
+def is_at_rest() -> bool:
+    before = time.process_time()
+    time.sleep(0.3)
+    return time.process_time() - before < 0.15
 
 
 def test_connections_that_wait_take_no_processor_time(serve: Serve, connect: Connect) -> None:
@@ -229,10 +251,8 @@ def test_connections_that_wait_take_no_processor_time(serve: Serve, connect: Con
                 stuck.finish_sending()
     for part in (b"", b"G", HEAD_PART, BODY_PART, b"BAD\r\n\r\n"):
         connect(address).send(part)
-    time.sleep(0.1)  # until all of them wait
-    before = time.process_time()
-    time.sleep(0.3)
-    assert time.process_time() - before < 0.15
+    time.sleep(0.1)  # until all of them wait, or nearly
+    assert any(is_at_rest() for _ in range(5))
 
 
 def slow(request: Request) -> Response:

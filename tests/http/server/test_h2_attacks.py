@@ -243,7 +243,7 @@ def test_23_a_peer_that_never_reads_is_dropped(start: Start, speak_h2: SpeakH2) 
     peer = speak_h2(running.address, {INITIAL_WINDOW: 2**31 - 1}, receive_buffer=4096, stingy=True)
     peer.send(build_window_update(0, 2**31 - 70_000))
     peer.ask()
-    until(lambda: len(worker_of(running).connections) == 1)
+    until(lambda: worker_of(running).tally.accepted)
     until(lambda: not worker_of(running).connections)
 
 

@@ -108,6 +108,7 @@ class TestCancel:
         finally:
             running.stop()
 
+    @pytest.mark.usefixtures("asleep")  # so that the fast one is never late
     def test_a_late_handler_is_answered_for(self, start: Start, speak_h2: SpeakH2) -> None:
         gate = Gate(echo)
         router = Router()

@@ -99,6 +99,7 @@ def test_the_answer_is_the_same_every_time(
         assert peer.fetch("/ok").body == b"fine"
 
 
+@pytest.mark.usefixtures("asleep")
 def test_small_answers_go_by_the_lane(serve: Serve, speak_h2: SpeakH2, roads: list[int]) -> None:
     peer = speak_h2(serve(lambda request: ok("fine")), stingy=True)
     for _ in range(10):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from dispatching import Source, until
+from dispatching import Source, skip, until, worker_of
 from h2_peer import DATA, HEADERS, INITIAL_WINDOW, RST_STREAM, H2Peer, build_frame
 from serving import Connect, Peer, Serve, Start
 
@@ -378,8 +378,9 @@ class TestStreaming:
     def test_a_connection_that_ends_stops_the_source(self, serve: Serve, speak_h2: SpeakH2) -> None:
         source = Source(chunks=1 << 30)
         peer = speak_h2(serve(lambda request: stream_response(source)), stingy=True)
-        peer.ask()
-        peer.take()
+        sid = peer.ask()
+        while not peer.streams[sid].body:
+            peer.take()
         peer.close()
         assert source.closed.wait(10)
 
@@ -410,10 +411,12 @@ def test_a_peer_that_stops_sending_gets_its_answers(serve: Serve, speak_h2: Spea
 
 
 def test_a_connection_without_streams_ends_in_good_order_when_idle(
-    serve: Serve, speak_h2: SpeakH2
+    start: Start, speak_h2: SpeakH2
 ) -> None:
-    peer = speak_h2(serve(about, ServerConfig(idle_timeout_ms=100)))
+    running = start(about, ServerConfig(idle_timeout_ms=10_000))
+    peer = speak_h2(running.address)
     assert peer.fetch().status == 200
+    skip(worker_of(running), 10_000)
     assert peer.await_goaway() == (1, 0)
 
 

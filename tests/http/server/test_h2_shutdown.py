@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import pytest
 from dispatching import Gate, Source, echo, until
 from h2_peer import ACK, PING, H2Peer, build_frame
 from serving import PATIENCE, Start
@@ -50,7 +51,10 @@ def test_streams_in_progress_finish_and_new_ones_are_refused(
     assert report() == ShutdownReport(drained=1, timed_out=0, in_flight_at_deadline=0)
 
 
-def test_a_request_that_was_on_its_way_is_served(start: Start, speak_h2: SpeakH2) -> None:
+def test_a_request_that_was_on_its_way_is_served(
+    start: Start, speak_h2: SpeakH2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flare.http2.core.SHUTDOWN_WAIT_MS", 10_000)
     gate = Gate(echo)
     running = start(gate, POOL)
     peer = speak_h2(running.address)
@@ -106,8 +110,9 @@ def test_close_closes_sources(start: Start, speak_h2: SpeakH2) -> None:
     source = Source(chunks=1 << 30)
     running = start(lambda request: stream_response(source))
     peer = speak_h2(running.address, stingy=True)
-    peer.ask()
-    peer.take()
+    sid = peer.ask()
+    while not peer.streams[sid].body:
+        peer.take()
     running.stop()
     assert source.closed.wait(PATIENCE)
 

@@ -182,7 +182,7 @@ def test_the_command_serves_what_a_service_manager_passes_on(
 
 
 def test_a_reload_under_load_fails_no_request(sockets: list[socket.socket], path: str) -> None:
-    running = Program(fds=[sock.fileno() for sock in sockets])
+    running = Program(fds=[sock.fileno() for sock in sockets], patient=True)
     try:
         before = set(running.await_workers(2))
         with Load(sockets[0].getsockname(), path) as load:
@@ -204,13 +204,13 @@ def test_a_reload_under_load_fails_no_request(sockets: list[socket.socket], path
 def test_a_restart_under_load_fails_no_request(sockets: list[socket.socket], path: str) -> None:
     fds = [sock.fileno() for sock in sockets]
     addresses = [sockets[0].getsockname(), path]
-    first = Program(fds=fds, config={"shutdown_timeout_ms": 10_000})
+    first = Program(fds=fds, patient=True, config={"shutdown_timeout_ms": 10_000})
     second: Program | None = None
     try:
         old = set(first.await_workers(2))
         with Load(*addresses) as load:
             load.until(lambda answers: set(answers) == old)
-            second = Program(fds=fds)
+            second = Program(fds=fds, patient=True)
             new = set(second.await_workers(2))
             load.until(lambda answers: set(answers) == old | new)
             first.signal(signal.SIGTERM)

@@ -142,6 +142,7 @@ def test_what_is_over_its_limit_is_refused_before_it_ends(
     assert peer.rest() == b""
 
 
+@pytest.mark.usefixtures("no_haste")
 def test_an_upload_that_is_too_large_reads_its_413_and_not_a_reset(
     serve: Serve, connect: Connect
 ) -> None:

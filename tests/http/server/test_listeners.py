@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -33,6 +34,16 @@ def only(listeners: WorkerListeners, number: int) -> TcpListener:
     return place.listener
 
 
+def shares(listeners: list[TcpListener], count: int) -> list[int]:
+    """How many of *count* connections wait at each, once all of them do."""
+    found = [0] * len(listeners)
+    deadline = time.monotonic() + PATIENCE
+    while sum(found) < count:
+        assert time.monotonic() < deadline, found
+        found = [had + accepts(listener) for had, listener in zip(found, listeners, strict=True)]
+    return found
+
+
 def accepts(listener: TcpListener) -> int:
     """How many connections wait."""
     listener.set_nonblocking(True)
@@ -57,7 +68,7 @@ def test_each_worker_has_a_socket_of_its_own_on_the_port_of_the_first(first: Tcp
         target = ("127.0.0.1", first.local_addr().port)
         for _ in range(100):
             socket.create_connection(target).close()
-        counts = [accepts(listener) for listener in mine]
+        counts = shares(mine, 100)
         assert sum(counts) == 100
         assert all(counts)
     finally:
@@ -133,7 +144,7 @@ def test_both_families_at_once_are_shared_out_too() -> None:
         target = ("127.0.0.1", first.local_addr().port)
         for _ in range(100):
             socket.create_connection(target).close()
-        counts = [accepts(only(listeners, number)) for number in range(2)]
+        counts = shares([only(listeners, number) for number in range(2)], 100)
         assert sum(counts) == 100
         assert all(counts)
     finally:

@@ -135,6 +135,6 @@ def test_requests_that_wait_for_their_turn_do_not_pile_up(start: Start, connect:
     reader = threading.Thread(target=lambda: [peer.read() for _ in range(count)])
     reader.start()
     peer.send(burst(count))
-    reader.join(PATIENCE)
+    reader.join(2 * PATIENCE)
     assert len(held) == count
     assert max(held) <= 3 * ServerConfig().read_buffer_size

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dispatching import ask, until, worker_of
+from dispatching import ask, skip, until, worker_of
 from serving import PATIENCE, Connect, Peer, Reply, Running, Start
 
 from flare.http import Request, Response, StreamingResponse, ok, precompute_response
 from flare.http.server import HttpServer, ServerConfig
 from flare.http.server.connection import Connection
 from flare.http.server.h1 import H1Wire
+from flare.http.server.wire import HEAD
 from flare.net import SocketAddr
 
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
@@ -206,15 +206,20 @@ def test_bytes_that_trickle_do_not_put_the_end_off(start: Start, connect: Connec
 
 
 def test_the_first_head_has_its_whole_time_after_the_header(start: Start, connect: Connect) -> None:
-    config = behind_proxy(header_timeout_ms=1000, idle_timeout_ms=60_000)
-    peer = connect(start(who, config).address)
+    config = behind_proxy(header_timeout_ms=10_000, idle_timeout_ms=60_000)
+    running = start(who, config)
+    worker = worker_of(running)
+    peer = connect(running.address)
     peer.send(V1[:10])
-    answered = threading.Event()
-    answered.wait(0.6)
+    until(lambda: worker.tally.bytes_in == 10)
+    skip(worker, 6_000)
     peer.send(V1[10:])
-    answered.wait(0.6)  # beyond a second since the first byte of the header
+    until(lambda: worker.tally.bytes_in == len(V1))
+    skip(worker, 6_000)  # beyond ten seconds since the first byte of the header
     peer.send(b"GET / HTTP/1.1\r\n")
-    answered.wait(0.05)
+    [connection] = worker.connections.values()
+    until(lambda: connection.wire.phase == HEAD)
+    skip(worker, 6_000)
     peer.send(b"Host: h\r\n\r\n")
     assert peer.read().status == 200
 
@@ -259,6 +264,7 @@ def test_a_connection_without_its_header_does_not_keep_a_drain_waiting(
     running.join()
 
 
+@pytest.mark.usefixtures("no_haste")
 def test_a_request_that_comes_with_its_header_during_a_drain_is_served(
     start: Start, connect: Connect
 ) -> None:
@@ -291,6 +297,8 @@ def test_a_request_that_comes_with_its_header_during_a_drain_is_served(
     try:
         answers: list[Reply] = [busy.read(), late.read()]
     finally:
+        busy.close()
+        late.close()
         thread.join(PATIENCE)
     assert [answer.get("connection") for answer in answers] == ["close", "close"]
     assert drained[0].timed_out == 0
@@ -389,6 +397,7 @@ def test_a_blank_line_behind_the_first_request_is_skipped(opened: tuple[Running,
     assert peer.read().status == 200
 
 
+@pytest.mark.usefixtures("no_haste")
 def test_a_drain_does_not_take_one_that_was_served_for_a_newcomer(
     opened: tuple[Running, Peer],
 ) -> None:
@@ -398,7 +407,6 @@ def test_a_drain_does_not_take_one_that_was_served_for_a_newcomer(
     [connection] = worker_of(running).connections.values()
     assert isinstance(connection, Connection)
     assert connection.wire.served
-    began = time.monotonic()
-    running.server.drain(5000)
+    # A newcomer would have longer than the drain.
+    assert running.server.drain(5000).timed_out == 0
     assert peer.is_ended()
-    assert time.monotonic() - began < 0.8  # of the second that a newcomer gets

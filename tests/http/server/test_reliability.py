@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dispatching import until
 from serving import PATIENCE, Connect, Peer, Start
 
 from flare.http import FileBody, Request, Response, Router, StreamingResponse, ok
@@ -58,9 +59,10 @@ def test_two_hundred_hostile_clients_and_four_threads_leave_the_health_check_qui
         lambda peer: peer.send(head % b"stream" + b"x"),
         lambda peer: peer.send(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n"),  # never reads
     ]
-    hostile = [connect(address, receive_buffer=4096) for _ in range(200)]
-    for number, peer in enumerate(hostile):
-        kinds[number % len(kinds)](peer)
+    hostile = []
+    for number in range(200):
+        hostile.append(connect(address, receive_buffer=4096))
+        kinds[number % len(kinds)](hostile[-1])
     dripping = [peer for number, peer in enumerate(hostile) if number % len(kinds) in (1, 3, 4)]
     over = threading.Event()
 
@@ -82,7 +84,7 @@ def test_two_hundred_hostile_clients_and_four_threads_leave_the_health_check_qui
             healthy.get("/health")
             assert healthy.read().body == b"well"
             took.append(time.perf_counter() - began)
-        assert statistics.median(took) < 0.1
+        assert statistics.median(took) < budget / 1000 / 3  # nobody's time was waited for
         for peer in hostile:
             peer.sock.settimeout(PATIENCE)
             try:
@@ -244,8 +246,5 @@ def test_memory_descriptors_and_threads_are_flat_under_mixed_load(
     assert most_threads - others <= 1 + (8 + 1) + 1 + clients + 5
     assert most_files < 200
     # With the clients gone nothing is left of them.
-    deadline = time.monotonic() + PATIENCE
-    while running.server.stats().connections:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert running.server.stats().in_flight == 0
+    until(lambda: not running.server.stats().connections)
+    until(lambda: not running.server.stats().in_flight)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from dispatching import is_quiet, reset, until, worker_of
+from dispatching import is_quiet, reset, skip, until, worker_of
 from serving import PATIENCE, Connect, Peer, Serve, Start
 
 from flare.errors import HttpStatusError
@@ -29,6 +29,7 @@ from flare.http.server import ServerConfig, stream_response
 from flare.http.server.connection import Connection
 from flare.http.server.intake import Intake
 from flare.http.server.wire import BODY, HEAD, IDLE
+from flare.http.server.worker import Worker
 
 EXPECT = "Expect: 100-continue"
 
@@ -374,24 +375,42 @@ def test_a_client_that_drips_is_answered_408(serve: Serve, connect: Connect) -> 
         dripping.join(PATIENCE)
 
 
-def test_an_upload_may_take_longer_than_any_handler(serve: Serve, connect: Connect) -> None:
-    config = ServerConfig(read_body_timeout_ms=300, handler_timeout_ms=300, request_timeout_ms=300)
-    peer = connect(serve(streamed(whole), config))
+def intake_of(worker: Worker) -> Intake:
+    """What takes in the body on the only connection."""
+    until(lambda: [each._intake for each in worker.connections.values()] not in ([], [None]))
+    [connection] = worker.connections.values()
+    assert isinstance(connection, Connection)
+    assert connection._intake is not None
+    return connection._intake
+
+
+def test_an_upload_may_take_longer_than_any_handler(start: Start, connect: Connect) -> None:
+    config = ServerConfig(
+        read_body_timeout_ms=4000, handler_timeout_ms=4000, request_timeout_ms=4000
+    )
+    running = start(streamed(whole), config)
+    peer = connect(running.address)
     peer.send(head("Content-Length: 5000"))
-    pause = threading.Event()
-    for _ in range(10):
+    intake = intake_of(worker_of(running))
+    for number in range(9):
         peer.send(b"x" * 500)
-        pause.wait(0.06)
+        until(lambda number=number: intake.queue.received == 500 * (number + 1))
+        skip(worker_of(running), 500)  # a millisecond a byte
+    peer.send(b"x" * 500)
     assert len(peer.read().body) == 5000
 
 
-def test_a_handler_that_does_not_read_runs_out_of_time(serve: Serve, connect: Connect) -> None:
+def test_a_handler_that_does_not_read_runs_out_of_time(start: Start, connect: Connect) -> None:
     reading = Reading()
-    config = ServerConfig(handler_timeout_ms=100, read_body_timeout_ms=100)
-    peer = connect(serve(streamed(reading, 1 << 30), config))
+    config = ServerConfig(handler_timeout_ms=10_000, read_body_timeout_ms=10_000)
+    running = start(streamed(reading, 1 << 30), config)
+    peer = connect(running.address)
     peer.send(head(f"Content-Length: {1 << 30}"))
     reading.await_entry()
     peer.send(b"x" * 100_000)
+    intake = intake_of(worker_of(running))
+    until(lambda: intake.queue.full and not intake._waits)
+    skip(worker_of(running), 10_000)
     assert peer.read().status == 503
     reading.go.release()
     assert reading.failed.acquire(timeout=PATIENCE)
@@ -655,6 +674,7 @@ def test_a_held_upload_whose_client_left_is_never_called(start: Start, connect: 
     assert not reading.entered.acquire(blocking=False)
 
 
+@pytest.mark.usefixtures("no_haste")
 def test_bodies_of_every_size_stay_in_step(serve: Serve, connect: Connect) -> None:
     def handler(request: Request) -> Response:
         size = int(request.headers.get("x-read"))

@@ -7,6 +7,7 @@ import gzip
 import io
 import logging
 import os
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dispatching import reset, until, worker_of
+from dispatching import reset, skip, until, worker_of
 from serving import PATIENCE, Connect, Running, Start
 
 from flare.http import FileBody, Request, Response, Router, StreamingResponse, ok
@@ -264,15 +265,22 @@ def test_a_client_that_does_not_read_is_dropped_and_the_file_closed(
 
 
 def test_a_slow_reader_that_goes_on_gets_it_all(start: Start, connect: Connect, path: Path) -> None:
-    running = start(Files(lambda: path), ServerConfig(write_timeout_ms=500))
+    running = start(Files(lambda: path), ServerConfig(write_timeout_ms=10_000))
+    worker = worker_of(running)
     peer = connect(running.address, receive_buffer=65536)
+    until(lambda: worker.connections)
+    [connection] = worker.connections.values()
+    connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     peer.get("/")
     peer._until(b"\r\n\r\n")
-    pause = threading.Event()
     got = peer.buffer
+    for _ in range(4):  # together longer than it
+        skip(worker, 5_000)
+        gone = worker.tally.bytes_out
+        while worker.tally.bytes_out == gone:
+            got += peer.sock.recv(20_000)
+    assert worker.tally.bytes_out < len(DATA)
     while len(got) < len(DATA):
-        if len(got) % 7 == 0:
-            pause.wait(0.02)
         got += peer.sock.recv(200_000)
     assert got == DATA
 
@@ -288,7 +296,7 @@ def test_a_client_that_leaves_closes_the_file(
     peer._until(b"\r\n\r\n")
     leave(peer)
     until(lambda: not worker_of(running).connections)
-    assert files.all_closed()
+    until(files.all_closed)
 
 
 def test_a_drain_waits_for_it_and_an_end_closes_it(

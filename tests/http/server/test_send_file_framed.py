@@ -170,7 +170,7 @@ def test_a_client_that_does_not_read_holds_little_and_is_dropped(site: Site, lar
 
 
 def test_a_slow_reader_that_goes_on_gets_it_all(site: Site, large: Path) -> None:
-    site.serve(large, ServerConfig(write_timeout_ms=2000))
+    site.serve(large, ServerConfig(write_timeout_ms=10_000))
     part = f"bytes=0-{(2 << 20) - 1}"
     size = 0
     with site.client().get("/part", headers={"Range": part}, stream=True) as response:

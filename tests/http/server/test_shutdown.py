@@ -435,8 +435,12 @@ def test_several_loops_are_drained_together(connect: Connect) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a filter on a socket")
-def test_a_drain_serves_who_had_begun_to_connect(start: Start) -> None:
-    """To whom the kernel has said yes; that was lost, and is said again after a second."""
+def test_a_drain_serves_who_had_begun_to_connect(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To whom the kernel has said yes; that was lost, and is said again after a second, or two
+    more."""
+    monkeypatch.setattr("flare.http.server.doors._HANDSHAKE_MS", 8000)
     running = start(hello)
     worker = worker_of(running)
     with socket.socket() as client, ThreadPoolExecutor(1) as pool:

@@ -11,11 +11,14 @@ import time
 from typing import Any
 
 import pytest
+from dispatching import skip, until, worker_of
 from serving import PATIENCE, Connect, Peer, Running, Start
 from tls_serving import ConnectTls, Pki, StartTls, secure, tls_server
 
 from flare.http import Request, Response, ok
 from flare.http.server import ServerConfig
+from flare.http.server.proxy_wire import ProxyWire
+from flare.http.server.tls import TlsWire
 from flare.net import SocketAddr
 
 PROXY = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
@@ -65,7 +68,8 @@ def test_two_hundred_clients_that_do_not_finish_hold_nobody_up(
     pki: Pki,
     log: pytest.LogCaptureFixture,
 ) -> None:
-    running = start_tls(fine, ServerConfig(handler_threads=4), handshake_timeout_ms=5000)
+    running = start_tls(fine, ServerConfig(handler_threads=4), handshake_timeout_ms=60_000)
+    worker = worker_of(running)
     said = hello(pki)
     silent = [connect(running.address) for _ in range(70)]
     half = [connect(running.address) for _ in range(70)]
@@ -94,6 +98,9 @@ def test_two_hundred_clients_that_do_not_finish_hold_nobody_up(
             health.close()
         everybody = [peer.sock for peer in silent + half + dripping]
         assert select.select(everybody, [], [], 0)[0] == []  # none was dropped by then
+        wires = [connection.wire for connection in worker.connections.values()]
+        until(lambda: sum(isinstance(wire, TlsWire) and wire._began for wire in wires) == 130)
+        skip(worker, 60_000)
         for peer in silent + half + dripping:
             assert until_dropped(peer) == b""
     finally:
@@ -107,11 +114,17 @@ def test_two_hundred_clients_that_do_not_finish_hold_nobody_up(
 
 
 def test_a_handshake_counts_as_a_connection(
-    start_tls: StartTls, connect: Connect, connect_tls: ConnectTls
+    start_tls: StartTls, connect: Connect, pki: Pki
 ) -> None:
-    running = start_tls(fine, ServerConfig(max_connections=1), handshake_timeout_ms=1500)
+    running = start_tls(fine, ServerConfig(max_connections=1), handshake_timeout_ms=10_000)
+    worker = worker_of(running)
     silent = connect(running.address)
-    peer = connect_tls(running.address)  # waits in the kernel until the other is dropped
+    waiting = connect(running.address)  # in the kernel, until the other is dropped
+    until(lambda: worker.tally.accepted)
+    skip(worker, 5_000)
+    assert worker.tally.accepted == 1
+    skip(worker, 5_000)
+    peer = secure(waiting, pki.context())
     peer.get("/")
     assert peer.read().status == 200
     assert until_dropped(silent) == b""
@@ -120,11 +133,11 @@ def test_a_handshake_counts_as_a_connection(
 def test_the_time_for_a_handshake_is_not_the_time_between_requests(
     start_tls: StartTls, connect_tls: ConnectTls
 ) -> None:
-    running = start_tls(fine, handshake_timeout_ms=1500)
+    running = start_tls(fine, handshake_timeout_ms=10_000)
     peer = connect_tls(running.address)
     peer.get("/")
     assert peer.read().status == 200
-    time.sleep(1.6)  # past it
+    skip(worker_of(running), 11_000)
     peer.get("/")
     assert peer.read().status == 200
 
@@ -421,10 +434,15 @@ def test_a_failure_behind_a_proxy_names_the_client(
 def test_each_of_the_two_has_its_own_time(
     start_tls: StartTls, connect: Connect, log: pytest.LogCaptureFixture
 ) -> None:
-    running = start_tls(fine, behind_proxy(header_timeout_ms=1000), handshake_timeout_ms=2000)
+    running = start_tls(fine, behind_proxy(header_timeout_ms=10_000), handshake_timeout_ms=20_000)
+    worker = worker_of(running)
     without, silent = connect(running.address), connect(running.address)
     silent.send(PROXY)
+    both = [ProxyWire, TlsWire]
+    until(lambda: [type(each.wire) for each in worker.connections.values()] == both)
+    skip(worker, 10_000)
     assert until_dropped(without) == b""
+    skip(worker, 10_000)
     assert until_dropped(silent) == b""
     running.stop()
     assert [line.split(" is closed: ")[1] for line in lines(log)] == [

@@ -144,7 +144,7 @@ def test_worker_processes_all_get_it_and_lose_nothing(
     program: Begin, pki: Pki, renewed: Any, way: str
 ) -> None:
     path, renew = renewed
-    running = program(workers=2, tls={"cert_file": str(path)})
+    running = program(workers=2, tls={"cert_file": str(path)}, patient=True)
     before = set(running.await_workers(2))
     context = pki.context()
     with Load(running.address, clients=4, secure=lambda peer: secure(peer, context)) as load:
@@ -235,10 +235,11 @@ def test_any_worker_process_resumes_a_session(
 
 
 def test_requests_in_progress_outlive_a_replaced_worker(
-    program: Begin, pki: Pki, renewed: Any
+    program: Begin, pki: Pki, renewed: Any, tmp_path: Path
 ) -> None:
     path, _ = renewed
-    running = program(workers=2, tls={"cert_file": str(path)}, slow=1.0)
+    go_on = tmp_path / "go on"
+    running = program(workers=2, tls={"cert_file": str(path)}, slow_until=str(go_on))
     running.await_workers(2)
     peer = secure(Peer(running.address), pki.context())
     answers: list[bytes] = []
@@ -252,6 +253,7 @@ def test_requests_in_progress_outlive_a_replaced_worker(
     running.until("^inside")
     running.signal(signal.SIGHUP)
     running.await_workers(4)
+    go_on.touch()
     asking.join(PATIENCE)
     peer.close()
     assert [int(body) in running.pids() for body in answers] == [True]

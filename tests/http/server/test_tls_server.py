@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dispatching import until, worker_of
 from serving import PATIENCE, Connect, Peer, Start
 from tls_serving import ConnectTls, Pki, StartTls, der_of, secure, tls, tls_server
 
@@ -239,6 +240,7 @@ def test_a_peer_that_never_reads_is_cut_off(start_tls: StartTls, connect_tls: Co
     other = connect_tls(running.address)
     other.get("/0")
     assert other.read().status == 200
+    until(lambda: len(worker_of(running).connections) == 1)
     with pytest.raises(OSError):  # a reset, or an end that was not announced
         _read_all(tls(peer).recv)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dispatching import worker_of
 from programs import Load, Program, until_gone
 from serving import PATIENCE, Connect, Start
 
@@ -41,6 +42,7 @@ def test_requests_are_served_and_their_peer_has_no_address(
     caplog.set_level(logging.INFO, "flare.access")
     config = ServerConfig(access_log=True)
     running = start(hello, server=HttpServer.bind_unix(path, config))
+    assert worker_of(running)  # by then it serves
     assert running.server.local_paths() == [path]
     assert running.server.local_addrs() == []
     assert repr(running.server) == f"<HttpServer unix:{path} serving>"
@@ -210,7 +212,7 @@ ALL = [("tcp", {"tcp": 2}), ("unix", {"tcp": 0}), ("both", {"tcp": 1})]
 def test_reload_and_drain_under_load_lose_nothing(
     path: str, program: type[Program], name: str, options: dict[str, int]
 ) -> None:
-    running = program(**options, unix=[] if name == "tcp" else [path])
+    running = program(**options, patient=True, unix=[] if name == "tcp" else [path])
     before = set(running.await_workers(2))
     with Load(*running.addresses) as load:
         load.until(lambda answers: set(answers) == before)
@@ -248,7 +250,7 @@ def test_a_worker_that_dies_leaves_the_file_and_the_queue(
 def test_workers_are_replaced_after_so_many_requests_at_every_address(
     path: str, program: type[Program]
 ) -> None:
-    running = program(tcp=2, unix=[path], config={"max_requests": 200})
+    running = program(tcp=2, unix=[path], patient=True, config={"max_requests": 200})
     with Load(*running.addresses) as load:
         running.await_workers(6)
         load.until(lambda answers: len(answers) >= 5)

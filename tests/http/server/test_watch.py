@@ -12,7 +12,7 @@ import pytest
 from flare.http.server import watch
 from flare.http.server.watch import Sample, Watchdog, computes, cpu_ns, own_cpu_clock, watchdog
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 
 
 class Leader:

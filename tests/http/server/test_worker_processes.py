@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -224,7 +225,7 @@ def test_workers_end_with_their_parent(program: Begin, connect: Connect) -> None
 
 
 def test_a_reload_under_load_fails_no_request(program: Begin, env: dict[str, str]) -> None:
-    running = program(env=env)
+    running = program(env=env, patient=True)
     before = set(running.await_workers(2))
     with Load(running.address) as load:
         load.until(lambda answers: set(answers) == before)
@@ -238,14 +239,19 @@ def test_a_reload_under_load_fails_no_request(program: Begin, env: dict[str, str
     assert len(load.answers) == 8
 
 
-def test_a_reload_leaves_time_to_what_runs(program: Begin, connect: Connect) -> None:
-    running = program(slow=1.5)
-    running.await_workers(2)
-    peer = connect(running.address)
+def test_a_reload_leaves_time_to_what_runs(
+    program: Begin, connect: Connect, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go on"
+    running = program(slow_until=str(go_on), config={"shutdown_timeout_ms": 20_000})
+    pid, _ = running.await_workers(2)
+    peer, idle = (connect_to(connect, running.address, pid) for _ in range(2))
     peer.get("/slow")
     running.until("^inside")
     running.signal(signal.SIGHUP)
     running.await_workers(4)
+    assert idle.is_ended()  # its worker leaves
+    go_on.touch()
     reply = peer.read()
     assert (reply.status, reply.get("connection")) == (200, "close")
 
@@ -278,7 +284,7 @@ def test_a_reload_that_cannot_start_leaves_the_workers_there_are(
 
 
 def test_sigterm_to_one_worker_replaces_it(program: Begin) -> None:
-    running = program()
+    running = program(patient=True)
     workers = running.await_workers(2)
     with Load(running.address) as load:
         load.until(lambda answers: set(answers) == set(workers))
@@ -290,7 +296,7 @@ def test_sigterm_to_one_worker_replaces_it(program: Begin) -> None:
 
 
 def test_workers_are_replaced_after_so_many_requests(program: Begin) -> None:
-    running = program(config={"max_requests": 200, "max_requests_jitter": 50})
+    running = program(config={"max_requests": 200, "max_requests_jitter": 50}, patient=True)
     running.await_workers(2)
     with Load(running.address) as load:
         load.until(lambda answers: len(answers) >= 5)
@@ -306,9 +312,15 @@ def test_workers_are_replaced_after_so_many_requests(program: Begin) -> None:
     ("number", "says"), [(signal.SIGTERM, "returned"), (signal.SIGINT, "interrupted")]
 )
 def test_a_signal_drains_all_workers(
-    program: Begin, connect: Connect, env: dict[str, str], number: int, says: str
+    program: Begin,
+    connect: Connect,
+    env: dict[str, str],
+    number: int,
+    says: str,
+    tmp_path: Path,
 ) -> None:
-    running = program(env=env, slow=1.5)
+    go_on = tmp_path / "go on"
+    running = program(env=env, slow_until=str(go_on), config={"shutdown_timeout_ms": 20_000})
     workers = running.await_workers(2)
     idle = [connect_to(connect, running.address, pid) for pid in workers]
     busy = [connect_to(connect, running.address, pid) for pid in workers]
@@ -317,6 +329,7 @@ def test_a_signal_drains_all_workers(
     running.until("^inside", 2)
     os.killpg(running.pid, number) if number == signal.SIGINT else running.signal(number)
     assert all(peer.is_ended() for peer in idle)
+    go_on.touch()
     for peer in busy:
         reply = peer.read()
         assert (reply.status, reply.get("connection")) == (200, "close")
@@ -329,7 +342,7 @@ def test_a_signal_drains_all_workers(
 def test_a_drain_under_load_loses_no_request_that_was_accepted(
     program: Begin, env: dict[str, str]
 ) -> None:
-    running = program(env=env)
+    running = program(env=env, patient=True)
     workers = set(running.await_workers(2))
     with Load(running.address) as load:
         load.until(lambda answers: set(answers) == workers)
@@ -397,6 +410,7 @@ def test_drain_reports_what_was_cut_off_and_who_died(program: Begin, connect: Co
     idle = connect_to(connect, running.address, workers[0])
     half.send(b"GET / HT")
     lost.send(b"GET / HT")
+    os.kill(workers[1], signal.SIGSTOP)  # so that it has not ended by itself
     running.tell()
     assert idle.is_ended()
     os.kill(workers[1], signal.SIGKILL)
