@@ -147,25 +147,33 @@ class H2Peer(Peer):
             answer.body += frame.payload
             if frame.payload and not self.stingy:
                 size = len(frame.payload)
-                self.send(build_window_update(0, size) + build_window_update(frame.sid, size))
+                self._reply(build_window_update(0, size) + build_window_update(frame.sid, size))
         elif frame.kind == RST_STREAM:
             answer.reset = int.from_bytes(frame.payload, "big")
         elif frame.kind == SETTINGS and not frame.flags & ACK:
             for at in range(0, len(frame.payload), 6):
                 number = int.from_bytes(frame.payload[at : at + 2], "big")
                 self.settings[number] = int.from_bytes(frame.payload[at + 2 : at + 6], "big")
-            self.send(build_settings(ack=True))
+            self._reply(build_settings(ack=True))
         elif frame.kind == PING:
             if frame.flags & ACK:
                 self.pongs.append(frame.payload)
             else:
-                self.send(build_frame(PING, ACK, 0, frame.payload))
+                self._reply(build_frame(PING, ACK, 0, frame.payload))
         elif frame.kind == GOAWAY:
             code = int.from_bytes(frame.payload[4:8], "big")
             self.goaways.append((int.from_bytes(frame.payload[:4], "big"), code))
         if frame.kind in (HEADERS, DATA) and frame.flags & END_STREAM:
             answer.ended = True
         return frame
+
+    def _reply(self, data: bytes) -> None:
+        """Send *data*; where the server has closed meanwhile, what it said before is still to be
+        read."""
+        try:
+            self.send(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
 
     def _take_fields(self, answer: Answer, frame: Frame) -> None:
         fields = [(name, value) for name, value, _ in self.decoder.decode(frame.payload)]
