@@ -30,7 +30,7 @@ def as_http_proxy(addr: SocketAddr) -> str:
 def as_load_balancer(addr: SocketAddr) -> str:
     """What a load balancer sends that only passes bytes on: HAProxy's ``send-proxy``."""
     with TcpStream.connect(addr) as stream:
-        stream.set_recv_timeout(2000)
+        stream.set_recv_timeout(10_000)
         stream.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 80\r\n")
         stream.write_all(b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
         answer = bytearray()

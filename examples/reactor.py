@@ -5,7 +5,7 @@ import time
 
 from flare import INTEREST_READ, Reactor, SocketAddr, TcpListener, TcpStream, TimerWheel
 
-LISTENER, IDLE_MS = 0, 200
+LISTENER, IDLE_MS = 0, 1500
 
 
 def now_ms() -> int:
@@ -13,7 +13,7 @@ def now_ms() -> int:
 
 
 def serve(listener: TcpListener, reactor: Reactor) -> None:
-    """Echo in capitals, and close whoever says nothing for 200 ms, until somebody wakes us."""
+    """Echo in capitals, and close whoever says nothing for 1.5 s, until somebody wakes us."""
     wheel = TimerWheel(now_ms())
     streams: dict[int, TcpStream] = {}
     timers: dict[int, int] = {}

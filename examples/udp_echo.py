@@ -19,7 +19,7 @@ def serve(server: UdpSocket) -> None:
 
 def ask(client: UdpSocket, question: bytes, server: SocketAddr) -> bytes:
     client.set_recv_timeout(500)
-    for _ in range(3):  # datagrams may get lost
+    for _ in range(20):  # datagrams may get lost
         client.send_to(question, server)
         try:
             answer, sender = client.recv_from()

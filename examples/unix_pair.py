@@ -18,7 +18,7 @@ def main() -> None:
     thread = threading.Thread(target=count_words, args=(theirs,))
     thread.start()
     with ours:
-        ours.set_recv_timeout(2000)
+        ours.set_recv_timeout(10_000)
         for line in (b"one two three\n", b"four\n"):
             ours.write_all(line)
         ours.shutdown_write()  # we have said everything; the answers still come

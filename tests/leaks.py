@@ -15,7 +15,7 @@ import pytest
 
 # Threads that live as long as the process by design, and are documented to.
 LASTING_THREADS = ("flare-blocking",)
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 10.0
 _COLLECT_SECONDS = 0.1
 
 

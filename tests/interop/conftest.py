@@ -43,7 +43,7 @@ def _lacks(why: str) -> NoReturn:
 @pytest.fixture(scope="session")
 def stream_module() -> str:
     """What an nginx's configuration begins with so that it has the module ``stream``."""
-    said = subprocess.run([_need("nginx"), "-V"], capture_output=True, text=True, timeout=10).stderr
+    said = subprocess.run([_need("nginx"), "-V"], capture_output=True, text=True, timeout=30).stderr
     options = dict(option.partition("=")[::2] for option in said.split())
     if options.get("--with-stream") == "":
         return ""

@@ -66,11 +66,11 @@ def site(need, tmp_path_factory) -> Iterator[tuple[str, Path]]:
         yield f"http://127.0.0.1:{port}", directory
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(30)
 
 
 def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()

@@ -84,7 +84,7 @@ class Nginx:
 
     def stop(self) -> None:
         self._server.terminate()
-        self._server.wait(10)
+        self._server.wait(30)
 
 
 @pytest.fixture(scope="module")

@@ -249,7 +249,8 @@ def test_the_errors_of_a_row_are_raised_by_the_same(theirs, base):
     with ScriptedServer([silent, cut, silent, cut]) as misbehaving:
         calls: dict[str, tuple[Callable[..., Any], str]] = {
             "requests.ConnectionError": (lambda get, **_: get(refused_url()), ""),
-            "requests.ReadTimeout": (lambda get, **_: get(misbehaving.base, timeout=0.2), "phase"),
+            "requests.ReadTimeout": (
+                lambda get, **_: get(misbehaving.base, timeout=(20, 0.2)), "phase"),
             "requests.exceptions.ChunkedEncodingError": (
                 lambda get, **_: get(misbehaving.base).content, ""),
             "requests.HTTPError": (

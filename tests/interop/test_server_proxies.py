@@ -28,7 +28,7 @@ from flare.net import SocketAddr
 from flare.tcp import TcpStream
 from flare.tls import TlsConfig, TlsServerConfig
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 Answer = dict[str, Any]
 
 
@@ -53,8 +53,8 @@ def free_port() -> int:
         return port
 
 
-def begin(stack: ExitStack, command: list[str], port: int) -> None:
-    """Start a proxy, wait until it listens at *port*, and end it with *stack*."""
+def begin(stack: ExitStack, command: list[str], *ports: int) -> None:
+    """Start a proxy, wait until it listens at each of *ports*, and end it with *stack*."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def end() -> None:
@@ -63,14 +63,15 @@ def begin(stack: ExitStack, command: list[str], port: int) -> None:
 
     stack.callback(end)
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except ConnectionRefusedError:
-            assert process.poll() is None, f"{command[0]} ended"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    for port in ports:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                assert process.poll() is None, f"{command[0]} ended"
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
 
 
 def started(stack: ExitStack, config: ServerConfig, folder: Path, handler: Any = show) -> Running:
@@ -201,7 +202,7 @@ def test_nginx_passes_connections_on_with_who_the_client_is(
         conf.write_text(
             STREAM.format(module=stream_module, dir=tmp_path, user=user, ports=ports, apps=apps)
         )
-        begin(stack, [need("nginx"), "-p", str(tmp_path), "-c", str(conf)], ports[0])
+        begin(stack, [need("nginx"), "-p", str(tmp_path), "-c", str(conf)], *ports)
         transport = Remembering()
         client = stack.enter_context(
             HttpClient(
@@ -230,9 +231,10 @@ HAPROXY = """
 global
   maxconn 200
 defaults
-  timeout connect 5s
-  timeout client 10s
-  timeout server 10s
+  timeout connect 20s
+  timeout client 20s
+  timeout server 20s
+  timeout check 20s
 listen v1
   mode tcp
   bind 127.0.0.1:{ports[0]}
@@ -254,7 +256,7 @@ listen checked
   option httpchk GET /health
   bind 127.0.0.1:{ports[4]}
   option forwardfor
-  server s 127.0.0.1:{app} send-proxy-v2 proxy-v2-options crc32c check inter 50ms
+  server s 127.0.0.1:{app} send-proxy-v2 proxy-v2-options crc32c check inter 50ms fall 1000 rise 1
 listen without
   mode http
   bind 127.0.0.1:{ports[5]}
@@ -276,7 +278,7 @@ def haproxy(
             conf = tmp_path / "haproxy.cfg"
             _, app = running.addresses[0]
             conf.write_text(HAPROXY.format(dir=tmp_path, app=app, ports=ports))
-            begin(stack, [program, "-q", "-db", "-f", str(conf)], ports[0])
+            begin(stack, [program, "-q", "-db", "-f", str(conf)], *ports)
             return dict(zip((*PROXIES, "checked", "without"), ports, strict=True))
 
         yield start
@@ -314,8 +316,14 @@ def test_haproxy_says_who_the_client_is(
         # A check of its own comes with a header that names nobody.
         assert checked.wait(PATIENCE)
         assert all(peer.startswith("127.0.0.1:") for peer in seen)
+        # A check that is late takes the server away until the next one.
         with HttpClient(f"http://127.0.0.1:{ports['checked']}") as client:
-            assert client.get("/", headers={"X-Forwarded-For": "203.0.113.7"}).status == 200
+            headers = {"X-Forwarded-For": "203.0.113.7"}
+            deadline = time.monotonic() + PATIENCE
+            while (status := client.get("/", headers=headers).status) == 503:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert status == 200
         # The header is required of those who are trusted.
         with HttpClient(f"http://127.0.0.1:{ports['without']}") as client:
             assert client.get("/").status in (502, 503)

@@ -31,7 +31,15 @@ def test_a_load_without_an_error(
 ) -> None:
     seconds = SECONDS if target == "/" else 1
     done = subprocess.run(
-        [need("wrk"), "-t1", "-c64", f"-d{seconds}", serve(application) + target],
+        [
+            need("wrk"),
+            "-t1",
+            "-c64",
+            f"-d{seconds}",
+            "--timeout",
+            "20s",
+            serve(application) + target,
+        ],
         capture_output=True,
         text=True,
         timeout=seconds + 30,

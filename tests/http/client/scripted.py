@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 LIMIT = 10.0  # no step of a script waits longer
 
@@ -265,6 +267,12 @@ class _Reader:
 def _end(data: bytearray, mark: bytes) -> int:
     at = data.find(mark)
     return at + len(mark) if at >= 0 else -1
+
+
+def wait_for_input(client: Any) -> None:
+    """Wait until something has come in on the one idle connection, if it was kept."""
+    for (connection,) in client._pool._idle.values():
+        assert select.select([connection._stream.fileno()], [], [], LIMIT)[0]
 
 
 class MemoryTransport:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from scripted import Drip, Eof, ScriptedServer, Send, Whole, answers, response
 
@@ -191,16 +193,22 @@ def test_a_body_cut_short_is_an_error(answer):
         assert "active=0 idle=0" in repr(client)
 
 
-def test_the_total_ends_at_the_head_and_the_read_timeout_goes_on():
+def test_the_total_ends_at_the_head_and_the_read_timeout_goes_on(monkeypatch):
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
-    script = [Whole(), Send(head), Drip(b"x" * 60, 0.005), Eof()]
-    with ScriptedServer([script]) as server:
-        with (
-            HttpClient(server.base, timeout_ms=200, read_timeout_ms=150) as client,
-            client.get_streaming("/") as download,
-            pytest.raises(CallTimeout) as caught,
-        ):
-            download.read_all()
+    script = [Whole(), Send(head), Drip(b"x" * 20, 0.002), Eof()]
+    with (
+        ScriptedServer([script]) as server,
+        HttpClient(server.base) as client,
+        client.get_streaming("/") as download,
+    ):
+        long_after = time.monotonic() + 1000
+        monkeypatch.setattr("flare.http.client.timeouts.monotonic", lambda: long_after)
+        assert download.read(20) == b"x" * 20
+        # Short only now, where nothing more comes.
+        clock = download._reply._clock
+        clock.limits = clock.limits._replace(read=60)
+        with pytest.raises(CallTimeout) as caught:
+            download.read(1)
         assert caught.value.phase == "read"
 
 

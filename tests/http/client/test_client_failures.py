@@ -18,6 +18,7 @@ from scripted import (
     Whole,
     answers,
     response,
+    wait_for_input,
 )
 
 from flare.errors import (
@@ -212,12 +213,13 @@ def test_silence_runs_into_the_read_timeout(sent, client, call, monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["head", "body"])
-def test_a_slow_drip_runs_into_the_total(where):
+def test_a_slow_drip_runs_into_the_total(where, ticking):
+    ticking(0.5)
     drip = Drip(b"X" * 10_000, 0.005)
     head = HEAD + (b"X: " if where == "head" else b"Content-Length: 10000\r\n\r\n")
     with ScriptedServer([[Whole(), Send(head), drip]]) as server:
         with (
-            HttpClient(server.base, timeout_ms=200, read_timeout_ms=150) as client,
+            HttpClient(server.base, timeout_ms=10_000, read_timeout_ms=8_000) as client,
             pytest.raises(CallTimeout) as caught,
         ):
             client.get("/")
@@ -264,6 +266,7 @@ class TestStaleConnections:
         with ScriptedServer([first, answers(OK)]) as server, HttpClient(server.base) as client:
             client.get("/")
             server.wait_played(0)
+            wait_for_input(client)
             assert client.post("/", b"x").ok
             assert server.connections == 2
 

@@ -11,6 +11,7 @@ import time
 import warnings
 
 import pytest
+from scripted import wait_for_input
 from scripted_h2 import H2Peer, Reply, Wire, data, handling, head
 
 from flare.errors import NetworkError
@@ -35,6 +36,13 @@ LIMIT = 10.0
 def client_of(peer: H2Peer, **settings) -> HttpClient:
     settings.setdefault("timeout_ms", 10_000)
     return HttpClient(peer.base, prefer_h2c=True, **settings)
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def together(*works) -> None:
@@ -492,7 +500,7 @@ def test_who_reads_for_all_goes_on_when_another_has_sent_its_body():
 
         def wait(ready) -> None:
             with connection.lock:
-                connection.wait(ready, Clock(Timeouts.of(5_000)), 5_000, "write", "sending")
+                connection.wait(ready, Clock(Timeouts.of(40_000)), 40_000, "write", "sending")
 
         wait(lambda: machine.settings_acked and machine.has_begun)
         with connection.lock:
@@ -510,34 +518,50 @@ def test_who_reads_for_all_goes_on_when_another_has_sent_its_body():
         with connection.lock:
             connection._writing = False
             connection.send_now()
-        thread.join(3)
+        thread.join(20)
         assert not thread.is_alive()
         connection.close()
 
 
-def test_who_reads_for_all_hands_on_when_its_time_is_up():
-    asked = threading.Barrier(2)
+def test_who_reads_for_all_hands_on_when_its_time_is_up(monkeypatch):
+    """The clock is put forward once both have asked: the one who reads finds its time over."""
+    first, both = threading.Event(), threading.Event()
+    forward = 0.0
+    monkeypatch.setattr(h2_connection, "monotonic", lambda: time.monotonic() + forward)
 
     def script(wire: Wire) -> None:
         wire.begin()
-        slow, other = wire.request()[0], wire.request()[0]
-        asked.wait(LIMIT)
-        reset = wire.next("RST_STREAM")[2]
-        for sid in {slow, other} - {reset}:
-            wire.answer(sid, b"answered")
+        wire.answer(wire.request()[0])
+        slow = wire.request()[0]
+        first.set()
+        other = wire.request()[0]
+        both.set()
+        assert wire.next("RST_STREAM")[2] == slow
+        wire.answer(other, b"answered")
         wire.rest()
 
-    with H2Peer(script) as peer, client_of(peer) as client:
+    with H2Peer(script) as peer, client_of(peer, timeout_ms=1_000_000) as client:
+        assert client.get("/").ok
+        [[connection]] = client._pool._idle.values()
 
         def impatient() -> None:
             with pytest.raises(TimeoutError) as caught:
-                client.get("/", timeout_ms=300)
-            assert caught.value.phase in ("read", "total")
+                client.get("/", timeout_ms=100_000)
+            assert caught.value.phase == "read"
 
         def patient() -> None:
+            assert first.wait(LIMIT)
+            until(lambda: connection._reading)
             assert client.get("/").body == b"answered"
 
-        together(impatient, patient, lambda: asked.wait(LIMIT))
+        def pass_the_time() -> None:
+            nonlocal forward
+            assert both.wait(LIMIT)
+            until(lambda: len(connection._sleepers))
+            forward = 200.0
+            connection._reader.ring()
+
+        together(impatient, patient, pass_the_time)
         assert peer.connections == 1
 
 
@@ -693,12 +717,14 @@ def test_an_idle_connection_that_was_closed_is_not_used():
         assert client.get("/").body == b"first"
         closing.set()
         assert gone.wait(LIMIT)
+        wait_for_input(client)
         assert client.post("/second", b"x").body == b"/second"
         assert peer.connections == 2
 
 
 def test_a_long_silence_ends_with_a_ping(monkeypatch):
     monkeypatch.setattr(h2_connection, "_PING_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(h2_connection, "_PING_WAIT_MS", 10_000)
 
     with H2Peer(handling()) as peer, client_of(peer) as client:
         assert client.get("/1").ok
@@ -709,22 +735,26 @@ def test_a_long_silence_ends_with_a_ping(monkeypatch):
 def test_no_answer_to_the_ping_is_a_new_connection(monkeypatch):
     monkeypatch.setattr(h2_connection, "_PING_AFTER_SECONDS", 0.0)
     monkeypatch.setattr(h2_connection, "_PING_WAIT_MS", 100)
+    pinged = threading.Event()
 
     def script(wire: Wire) -> None:
         wire.begin()
         wire.answer(wire.request()[0], b"first")
         wire.answers_pings = False
+        wire.next("PING")
+        pinged.set()
         wire.rest()
 
     with H2Peer(script, handling()) as peer, client_of(peer) as client:
         assert client.get("/").body == b"first"
         assert client.post("/second", b"x").body == b"/second"
         assert peer.connections == 2
-        assert [f for f in peer.wires[0].frames if f[0] == "PING"]
+        assert pinged.wait(LIMIT)
 
 
 def test_a_server_that_hangs_up_on_the_ping(monkeypatch):
     monkeypatch.setattr(h2_connection, "_PING_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(h2_connection, "_PING_WAIT_MS", 10_000)
 
     def script(wire: Wire) -> None:
         wire.begin()
@@ -752,7 +782,7 @@ def test_a_body_waits_for_100_continue():
         assert wire.next("RST_STREAM", "DATA")[0] == "RST_STREAM"
         wire.rest()
 
-    with H2Peer(script) as peer, client_of(peer) as client:
+    with H2Peer(script) as peer, client_of(peer, expect_timeout_ms=10_000) as client:
         expect = {"Expect": "100-continue"}
         assert client.post("/", b"body", headers=expect).body == b"body"
         assert client.post("/", b"body", headers=expect).status == 417

@@ -13,6 +13,7 @@ from scripted import Head, ScriptedServer, Send, Set, Wait, Whole, answers, resp
 
 from flare.errors import NetworkError, ValidationError
 from flare.http.client import CallTimeout, HttpClient
+from flare.http.client.timeouts import Clock
 from flare.http.errors import HttpError, HttpProtocolError
 
 DATA = hashlib.shake_128(b"file").digest(300_000)
@@ -320,12 +321,16 @@ def test_a_callback_may_end_it(path):
         assert "active=0 idle=0" in repr(client)
 
 
-def test_silence_runs_into_the_read_timeout_and_leaves_the_part(path):
+def test_silence_runs_into_the_read_timeout_and_leaves_the_part(path, monkeypatch):
+    def lose_patience(done: int, total: int | None) -> None:
+        if done == 100_000:  # there will be no more
+            monkeypatch.setattr(Clock, "wait_ms", lambda *_: 60)
+
     stop = threading.Event()
     with ScriptedServer([[*CUT, Wait(stop)]]) as server:
         with HttpClient(server.base) as client:
             with pytest.raises(CallTimeout):
-                client.download("/file", path, timeout_ms=60)
+                client.download("/file", path, progress=lose_patience)
             assert (path.parent / "file.bin.part").stat().st_size == 100_000
         stop.set()
 

@@ -153,7 +153,9 @@ class CountingStream:
         self.calls.append("close")
 
 
-def test_a_small_call_on_a_kept_connection_is_one_write_and_one_read():
+def test_a_small_call_on_a_kept_connection_is_one_write_and_one_read(ticking):
+    ticking(0)  # what a pause takes of a call's time would be set as a shorter timeout
+
     class Transport:
         def connect(self, host: str, port: int, deadline: float | None) -> CountingStream:
             return stream
@@ -239,7 +241,7 @@ def test_a_lock_held_during_a_fork_does_not_stop_the_child(lock):
         warnings.simplefilter("ignore", DeprecationWarning)  # of fork beside threads
         child = os.fork()
         if not child:
-            signal.alarm(10)
+            signal.alarm(30)
             client_context(TlsConfig(verify=TlsVerify.NONE))
             auth.authorize(Signing("GET", "http://h:80", "/", b""), HeaderMap())
             os._exit(0)

@@ -73,10 +73,10 @@ def test_a_connect_timeout_does_too():
 
 
 def test_a_clock_cuts_waits_at_the_deadline():
-    clock = Clock(Timeouts.of(1000))
-    assert 0 < clock.wait_ms(5000, "x", "p") <= 1000
+    clock = Clock(Timeouts.of(60_000))
+    assert 0 < clock.wait_ms(90_000, "x", "p") <= 60_000
     assert clock.wait_ms(10, "x", "p") == 10
-    assert 0 < clock.wait_ms(0, "x", "p") <= 1000
+    assert 0 < clock.wait_ms(0, "x", "p") <= 60_000
     clock.end = clock.started - 1
     with pytest.raises(CallTimeout) as caught:
         clock.wait_ms(10, "x", "p")

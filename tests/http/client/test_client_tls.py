@@ -25,6 +25,7 @@ from scripted import (
     Whole,
     answers,
     response,
+    wait_for_input,
 )
 
 from flare.errors import ConnectionTimeout, NetworkError, ValidationError
@@ -59,12 +60,6 @@ def secure(pki):
         return ScriptedServer(list(scripts), tls=server_context(pki, **context))
 
     return start
-
-
-def wait_for_input(client: HttpClient) -> None:
-    """Wait until something has come in on the one idle connection, if it was kept."""
-    for (connection,) in client._pool._idle.values():
-        assert select.select([connection._stream.fileno()], [], [], 10)[0]
 
 
 def test_a_call_over_tls(pki, secure):
@@ -114,7 +109,7 @@ def test_an_early_answer_ends_an_upload(pki, secure):
 
         got = client.post(server.base, endless())
         assert (got.status, got.body) == (413, b"too much")
-        assert sent.is_set()
+        assert sent.wait(10)
 
 
 def test_who_is_not_trusted(pki, secure):
