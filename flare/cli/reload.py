@@ -71,9 +71,10 @@ def _run(arguments: argparse.Namespace, backlog: int) -> int:
         stop = _Stop()
         with stop:
             while not stop.asked:
+                before = snapshot(".")  # what changes while the child reads it is a change
                 child = subprocess.Popen(command, pass_fds=fds, preexec_fn=die_with_parent)
                 try:
-                    changed = _wait_for_change(stop)
+                    changed = _wait_for_change(stop, before)
                 finally:
                     _end(child, leave_seconds)
                 if changed:
@@ -98,9 +99,8 @@ class _Stop:
             signal.signal(number, handler)
 
 
-def _wait_for_change(stop: _Stop) -> str:
-    """The file that changed, or ``""`` where the end was asked for."""
-    before = snapshot(".")
+def _wait_for_change(stop: _Stop, before: dict[str, tuple[int, int]]) -> str:
+    """The file that has changed since *before*, or ``""`` where the end was asked for."""
     while not stop.asked:
         time.sleep(_LOOK_SECONDS)
         now = snapshot(".")

@@ -246,6 +246,32 @@ def test_serve_with_reload_takes_new_code_without_refusing_a_connection(app: Pat
         assert stop(program) == 0
 
 
+def test_the_watch_sees_a_change_that_comes_while_the_child_starts(
+    app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = []
+
+    class Child:
+        def poll(self) -> int:
+            return 0
+
+        def wait(self, seconds: float) -> int:
+            return 0
+
+    def popen(command: list[str], **_: object) -> Child:
+        children.append(command)
+        if len(children) == 1:
+            (app / "app.py").write_text(APP.replace("first", "the second"))
+        else:
+            signal.raise_signal(signal.SIGTERM)
+        return Child()
+
+    monkeypatch.chdir(app)
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    assert main(["serve", "app:router", "--port", "0", "--reload"]) == 0
+    assert len(children) == 2
+
+
 def test_the_watch_sees_a_changed_a_new_and_a_removed_file(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / ".hidden").mkdir()

@@ -155,6 +155,8 @@ class H2Connection(H2Streams):
         A handler called on the way may cost this thread the lease: all that is left to do is in
         the connection, and ``await_task`` asks for the turn in which the next leader does it.
         """
+        # While it only sends, nothing that is received tells the machine of the time.
+        self.machine.set_time(self._worker.now_ms)
         if self.read:
             self._feed_rest()
         self._take_streams()
@@ -291,6 +293,7 @@ class H2Connection(H2Streams):
         """Let the streams that are open finish, refuse others once the peer knows, and end."""
         if self._lingering:
             return
+        self.machine.set_time(self._worker.now_ms)
         self._codec.shutdown()
         self._cancel_all(CancelReason.SHUTDOWN)
         self._go_on()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dispatching import Gate, echo, is_quiet, until, worker_of
+from dispatching import Gate, echo, is_quiet, skip, until, worker_of
 from h2_peer import (
     CONTINUATION,
     DATA,
@@ -245,6 +245,24 @@ def test_23_a_peer_that_never_reads_is_dropped(start: Start, speak_h2: SpeakH2) 
     peer.ask()
     until(lambda: worker_of(running).tally.accepted)
     until(lambda: not worker_of(running).connections)
+
+
+def test_23_a_long_answer_to_a_client_that_only_reads_is_not_cut_off(
+    start: Start, speak_h2: SpeakH2
+) -> None:
+    # Windows that last for all of it, so that nothing is heard of the client meanwhile.
+    running = start(lambda request: ok(b"x" * 9_000_000), ServerConfig(write_timeout_ms=10_000))
+    peer = speak_h2(
+        running.address, {INITIAL_WINDOW: 2**31 - 1}, receive_buffer=65_536, stingy=True
+    )
+    peer.send(build_window_update(0, 2**31 - 70_000))
+    answer = peer.streams[peer.ask()]
+    for read in range(1_500_000, 9_000_001, 1_500_000):
+        while len(answer.body) < read:
+            peer.take()
+            assert answer.reset is None
+        skip(worker_of(running), 6_000)
+    assert peer.read().ended
 
 
 def test_23_requests_whose_answers_nobody_reads_do_not_pile_up(
