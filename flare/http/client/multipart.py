@@ -228,7 +228,7 @@ class MultipartFormBuilder:
     def file(
         self,
         name: str,
-        filename: str,
+        filename: str | None,
         content_type: str = "",
         data: Any = b"",
         headers: Mapping[str, str] | None = None,
@@ -236,13 +236,16 @@ class MultipartFormBuilder:
         """Add a file: *data* is bytes or text, a ``Path``, a binary file (from where it stands to
         its end), or an iterator of bytes, whose length is not known.
 
-        *content_type* is ``application/octet-stream`` unless given. A path that cannot be read
-        raises ``OSError`` here; *headers* of the part, or a *content_type*, that are no field
-        values raise ``HeaderInjectionError``.
+        *content_type* is ``application/octet-stream`` unless given. With ``None`` as *filename* the
+        part is a field, which has neither unless told. A path that cannot be read raises
+        ``OSError`` here; *headers* of the part, or a *content_type*, that are no field values raise
+        ``HeaderInjectionError``.
         """
         fields = HeaderMap(headers)
-        if content_type or "content-type" not in fields:
-            fields.set("Content-Type", content_type or _OCTETS)
+        if content_type:
+            fields.set("Content-Type", content_type)
+        elif filename is not None:
+            fields.setdefault("Content-Type", _OCTETS)
         fields.remove("content-disposition")
         self._add(_disposition(name, filename), fields, data)
         return self
@@ -291,7 +294,8 @@ def encode_form(data: Any, files: FilesLike) -> MultipartBody:
 
     A value of *files* is a ``Path``, an open binary file, bytes or text, or a tuple of a filename
     and one of these, and optionally a content type, and optionally a mapping of more headers. The
-    type is guessed by the filename where it is not given.
+    type is guessed by the filename where it is not given. ``None`` as filename makes a field of it,
+    without a type unless that is given.
     """
     builder = MultipartFormBuilder()
     for name, value in _pairs("data", data):
@@ -314,7 +318,6 @@ def _pairs(argument: str, given: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _add_file(builder: MultipartFormBuilder, name: str, value: Any) -> None:
-    filename: str | None = None
     content_type = ""
     headers = None
     if isinstance(value, tuple):
@@ -325,11 +328,10 @@ def _add_file(builder: MultipartFormBuilder, name: str, value: Any) -> None:
         headers = value[3] if len(value) > 3 else None
     else:
         content = value
-    if filename is None:
         path: Any = content if isinstance(content, os.PathLike) else getattr(content, "name", None)
         known = isinstance(path, (str, os.PathLike))
         filename = os.path.basename(os.fspath(path)) if known else name
-    if not content_type:
+    if filename and not content_type and "content-type" not in HeaderMap(headers):
         from mimetypes import guess_type
 
         content_type = guess_type(filename)[0] or ""

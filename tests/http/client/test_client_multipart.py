@@ -148,7 +148,7 @@ def test_files_of_every_kind(tmp_path):
         ("text", ("t.html", "<p>é")),
         ("typed", ("t", io.BytesIO(b"typed"), "x/y")),
         ("more", ("m", b"more", None, {"X-More": "1", "Content-Type": "x/z"})),
-        ("unnamed", (None, path)),
+        ("told", ("t.png", b"told", None, {"Content-Type": "x/z"})),
     ]
     with named:
         form = encode_form([("first", "1")], files)
@@ -166,7 +166,26 @@ def test_files_of_every_kind(tmp_path):
         ("text", "t.html", "text/html", "<p>é".encode()),
         ("typed", "t", "x/y", b"typed"),
         ("more", "m", "x/z", b"more"),
-        ("unnamed", "photo.png", "image/png", b"png"),
+        ("told", "t.png", "x/z", b"told"),
+    ]
+
+
+@pytest.mark.parametrize("content", ["content", b"content", io.BytesIO(b"content")])
+def test_no_filename_makes_a_field_without_a_guessed_type(content):
+    body = whole(encode_form(None, {"f.txt": (None, content)}))
+    _, head, rest = body.split(b"\r\n", 2)
+    assert head == b'Content-Disposition: form-data; name="f.txt"'
+    assert rest.startswith(b"\r\ncontent\r\n")
+
+
+def test_a_field_may_have_a_type_and_headers(tmp_path):
+    path = tmp_path / "named.json"
+    path.write_bytes(b"{}")
+    files = {"a": (None, path, "application/json"), "b": (None, "x", "", {"Content-Type": "x/y"})}
+    form = encode_form(None, files)
+    assert parts_of(form.content_type, whole(form)) == [
+        ("a", None, "application/json", b"{}"),
+        ("b", None, "x/y", b"x"),
     ]
 
 
