@@ -282,11 +282,12 @@ class HttpClient:
         *body*: text is JSON already and sent as such, bytes go as they are without a
         ``Content-Type``, a dict, list, number or bool is encoded as JSON; a binary file, an
         iterator of bytes, a ``ChunkSource`` or a ``MultipartFormBuilder`` is streamed. Or one of
-        *json* (any value) and *data* (a mapping or pairs, form-encoded; text, bytes, a file or an
-        iterator of bytes are sent as they are, without a type). *files* makes it
-        ``multipart/form-data``, with the fields of *data*: a mapping or pairs of names and either a
-        ``Path``, an open binary file, bytes, or a tuple of filename, one of these, and perhaps a
-        type and more headers. *params* are appended to the query.
+        *json* (any value, of which ``None`` is ``null``) and *data* (a mapping or pairs,
+        form-encoded; text, bytes, a file or an iterator of bytes are sent as they are, without a
+        type). *files*, unless empty, makes it ``multipart/form-data``, with the fields of *data*: a
+        mapping or pairs of names and either a ``Path``, an open binary file, bytes, or a tuple of
+        filename, one of these, and perhaps a type and more headers. *params* are appended to the
+        query.
 
         *auth* replaces the client's. *cookies* go along to this origin, before those kept; a
         ``Cookie`` field among *headers* in place of those. *timeout* is seconds, or a pair for
@@ -347,7 +348,7 @@ class HttpClient:
                 self._auth_for(target, headers, auth, at_home),
                 self._defaults if at_home else self._foreign_defaults,
                 self._state,
-                None if cookies is None else checked_cookies(cookies, headers),
+                checked_cookies(cookies, headers) if cookies else None,
                 self._decode_limit if headers is None or wants_decoding(headers) else None,
                 self._tls if verify is None and cert is None else self._tls.but(verify, cert),
             )

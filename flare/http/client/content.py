@@ -212,18 +212,20 @@ def encode_content(
     type; a dict, list, number or bool is encoded as JSON; anything else is streamed, a
     ``MultipartFormBuilder`` with its type. *json*: any value, ``None`` too. *data*: a mapping or
     pairs, form-encoded; text, bytes, a file or an iterator of bytes are sent as they are without a
-    type. *files*: see
-    ``encode_form``, as ``multipart/form-data`` together with *data*.
+    type. *files*: see ``encode_form``, as ``multipart/form-data`` together with *data*; empty, it
+    is as if not given.
     """
-    if files is not None:
+    if files:
         if body is not None or json is not UNSET:
-            raise ValidationError("files", "goes with data only, not with body or json")
+            null = "; json=None is the JSON null, not none" if json is None else ""
+            raise ValidationError("files", f"goes with data only, not with body or json{null}")
         from flare.http.client.multipart import encode_form
 
         form = encode_form(data, files)
         return Content(content_type=form.content_type, source=form)
     if (body is not None) + (json is not UNSET) + (data is not None) > 1:
-        raise ValidationError("body", "give only one of body, json and data")
+        null = "; json=None is the JSON null, not none" if json is None else ""
+        raise ValidationError("body", f"give only one of body, json and data{null}")
     if json is not UNSET:
         return Content(_to_json(json), _JSON)
     if data is not None:

@@ -271,9 +271,9 @@ def test_a_file_that_changed_meanwhile(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"body": b"x", "files": {}},
-        {"json": 1, "files": {}},
-        {"data": b"x", "files": {}},
+        {"body": b"x", "files": {"f": b""}},
+        {"json": 1, "files": {"f": b""}},
+        {"data": b"x", "files": {"f": b""}},
         {"files": b"x"},
         {"files": {"f": io.StringIO("text")}},
         {"files": {"f": ("name",)}},

@@ -102,6 +102,43 @@ def test_the_callers_fields_replace_the_automatic_ones(kwargs, expected):
     assert {name: sent.get(name) for name in expected} == expected
 
 
+ABSENT = dict.fromkeys(
+    ("params", "headers", "cookies", "auth", "data", "files", "timeout", "timeout_ms", "retry",
+     "follow_redirects", "verify", "cert"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "length", "body", "content_type"),
+    [
+        ("GET", {}, None, b"", None),
+        ("POST", {}, "0", b"", None),
+        ("POST", {"data": {"a": 1}}, "3", b"a=1", "application/x-www-form-urlencoded"),
+        ("POST", {"data": {"a": 1}, "files": {}}, "3", b"a=1", "application/x-www-form-urlencoded"),
+        ("POST", {"json": [1], "files": []}, "3", b"[1]", "application/json"),
+        ("POST", {"body": b"raw", "params": {}}, "3", b"raw", None),
+    ],
+)
+def test_none_and_no_files_are_the_same_as_not_given(method, given, length, body, content_type):
+    _, raw, _ = exchange(method=method, **{**ABSENT, **given})
+    sent = fields(raw)
+    assert raw.startswith(f"{method} / HTTP/1.1\r\n".encode())
+    assert raw.partition(b"\r\n\r\n")[2] == body
+    assert (sent.get("Content-Length"), sent.get("Content-Type")) == (length, content_type)
+
+
+def test_no_cookies_may_stand_beside_a_cookie_field():
+    _, raw, _ = exchange(headers={"Cookie": "a=1"}, cookies={})
+    assert fields(raw)["Cookie"] == "a=1"
+
+
+@pytest.mark.parametrize("other", [{"body": b"x"}, {"data": {"a": 1}}, {"files": {"f": b"x"}}])
+def test_the_json_null_is_no_absence_and_the_error_says_so(other):
+    with HttpClient("http://h", transport=MemoryTransport(lambda stream: None)) as client:
+        with pytest.raises(ValidationError, match="json=None is the JSON null"):
+            client.request("POST", "/", json=None, **other)
+
+
 def test_repeated_fields_of_the_caller_are_all_sent():
     _, raw, _ = exchange(headers=[("X-A", "1"), ("X-A", "2")])
     assert raw.count(b"X-A: ") == 2
