@@ -77,8 +77,8 @@ class _StatusMixin:
         return 400 <= self.status < 500
 
     def is_server_error(self) -> bool:
-        """Whether the status is a 5xx."""
-        return 500 <= self.status < 600
+        """Whether the status is a 5xx, or above, which counts as one (RFC 9110 section 15)."""
+        return 500 <= self.status < 1000
 
 
 class Response(_StatusMixin):

@@ -9,8 +9,9 @@ from flare.http.proto.method import IDEMPOTENT_METHODS
 
 __all__ = ["RETRY_STATUSES", "RetryPolicy", "retry_after_ms"]
 
-RETRY_STATUSES = frozenset((429, *range(500, 600))) - {501, 505}
-"""What may be better next time: 429 and every 5xx but two that say "never"."""
+RETRY_STATUSES = frozenset((429, *range(500, 1000))) - {501, 505}
+"""What may be better next time: 429 and every 5xx but two that say "never"; a status past 599 is as
+good as a 500 (RFC 9110 section 15)."""
 
 # The statuses whose Retry-After says when to come again (RFC 9110 section 10.2.3, RFC 6585).
 _WAITING_STATUSES = frozenset((413, 429, 503))

@@ -51,7 +51,7 @@ _is_method = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Z]+").fullmatch
 _is_scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
 _is_path = re.compile(r"/[\x21-\x7e]*").fullmatch
 is_protocol = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_is_status = re.compile(r"[1-5][0-9]{2}").fullmatch
+_is_status = re.compile(r"[1-9][0-9]{2}").fullmatch
 _is_authority_with_port = re.compile(r".+:[0-9]{1,5}").fullmatch
 
 # Names seen to be in order. Peers use few; the bound is for those that make them up.

@@ -59,7 +59,8 @@ def test_the_defaults_of_a_response() -> None:
         (499, "is_client_error"),
         (500, "is_server_error"),
         (599, "is_server_error"),
-        (600, ""),
+        (600, "is_server_error"),
+        (999, "is_server_error"),
     ],
 )
 def test_the_classes_of_statuses(make: Callable[[int], Any], status: int, true: str) -> None:

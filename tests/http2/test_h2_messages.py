@@ -168,7 +168,7 @@ BAD_RESPONSES = {
     "two digits": [(":status", "20")],
     "four digits": [(":status", "2000")],
     "letters": [(":status", "abc")],
-    "600": [(":status", "600")],
+    "099": [(":status", "099")],
     "other digits": [(":status", "2\xb2\xb2")],
     "101": [(":status", "101")],
     ":method": [(":status", "200"), (":method", "GET")],

@@ -39,7 +39,7 @@ _REQUEST_LINE = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Z]++) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])"
 ).fullmatch
 _STATUS_LINE = re.compile(
-    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*+))?"
+    rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*+))?"
 ).fullmatch
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE).fullmatch

@@ -101,6 +101,12 @@ def test_a_call():
     assert ("GOAWAY", 0, 0, bytes(8)) in peer.wires[0].frames
 
 
+def test_a_status_past_599_is_read():
+    with H2Peer(handling(lambda request: Reply(999))) as peer, client_of(peer) as client:
+        got = client.get("/")
+        assert (got.status, got.is_server_error()) == (999, True)
+
+
 @pytest.mark.parametrize("size", [0, 1, 16384, 70_000, 3_000_000])
 def test_bodies_both_ways(size):
     body = os.urandom(size)

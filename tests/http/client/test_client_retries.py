@@ -11,7 +11,7 @@ from scripted import Eof, Head, Reset, ScriptedServer, Send, Step, Whole, answer
 
 from flare.errors import ConnectionRefused, ConnectionReset, NetworkError, ValidationError
 from flare.http.client import CallTimeout, HttpClient
-from flare.http.errors import HttpProtocolError, TooManyRedirects
+from flare.http.errors import HttpError, HttpProtocolError, TooManyRedirects
 from flare.http.retry import RetryPolicy
 
 OK = response(b"done")
@@ -55,6 +55,18 @@ def test_statuses_that_say_never_are_the_answer(status):
         with HttpClient(server.base, retry=THRICE) as client:
             assert client.get("/").status == int(status[:3])
         assert len(server.requests()) == 1
+
+
+def test_a_status_past_599_is_a_server_error():
+    denied = response(b"", "999 Denied")
+    with ScriptedServer([answers(denied, OK, denied)]) as server:
+        with HttpClient(server.base) as client:
+            assert client.get("/", retry=THRICE).body == b"done"
+            got = client.get("/")
+        assert server.connections == 1
+    assert (got.status, got.reason, got.ok(), got.is_server_error()) == (999, "Denied", False, True)
+    with pytest.raises(HttpError, match="999 Denied"):
+        got.raise_for_status()
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "QUERY"])
