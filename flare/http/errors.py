@@ -30,6 +30,14 @@ __all__ = [
 ]
 
 _USERINFO = re.compile(r"(?<=://)[^/?#@]*@")
+# Patterns as text: they are compiled by the first who shows a URL.
+_PAIRS = r"([?&;#])([^=&;#]*+)=([^&;#]*+)"
+# In part of a name, or the whole of a short one.
+_TELLING = (
+    r"(?i:.*(?:auth|code|cred|csrf|hash|jwt|key|nonce|otp|passw|pwd|secret|session|sig|token|xsrf).*"
+    r"|p|pass|pin|sid|state)"
+)
+_MAX_URL_CHARS = 2000
 
 
 def mask_userinfo(url: str) -> str:
@@ -37,8 +45,26 @@ def mask_userinfo(url: str) -> str:
     return _USERINFO.sub("", url)
 
 
+def masked_url(url: str) -> str:
+    """*url*, which has no userinfo, as one printable line: values whose names in query or fragment
+    tell of secrets are masked."""
+    shown = url[:_MAX_URL_CHARS]
+    if "=" in shown:
+        shown = re.sub(_PAIRS, _mask_pair, shown)
+    shown = ascii(shown)[1:-1]
+    return shown if len(url) <= _MAX_URL_CHARS else shown + "..."
+
+
+def _mask_pair(pair: re.Match[str]) -> str:
+    mark, name, value = pair.groups()
+    return f"{mark}{name}={'***' if value and re.fullmatch(_TELLING, name) else value}"
+
+
 class HttpError(OSError):
-    """A response that is no 2xx. ``response`` is that response, where there is one at hand."""
+    """A response that is no 2xx. ``response`` is that response, where there is one at hand.
+
+    The text masks values in the URL's query whose names tell of secrets; ``url`` has them.
+    """
 
     def __init__(
         self, status: int, reason: str = "", url: str = "", response: Response | None = None
@@ -47,7 +73,7 @@ class HttpError(OSError):
         text = f"{type(self).__name__}: {status}"
         if reason:
             text += f" {reason}"
-        super().__init__(f"{text} ({url})" if url else text)
+        super().__init__(f"{text} ({masked_url(url)})" if url else text)
         self.status = status
         self.reason = reason
         self.url = url
@@ -62,11 +88,12 @@ class CrossOriginRedirect(HttpError):
 
 
 class TooManyRedirects(NetworkError):
-    """More redirects than allowed; ``count`` were followed, the last answer came from ``url``."""
+    """More redirects than allowed; ``count`` were followed, the last answer came from ``url``,
+    whose secrets the text masks as that of ``HttpError`` does."""
 
     def __init__(self, url: str, count: int) -> None:
         self.url = mask_userinfo(url)
-        super().__init__(f"{count} redirects at {self.url}")
+        super().__init__(f"{count} redirects at {masked_url(self.url)}")
         self.count = count
 
     def _arguments(self) -> tuple[str, int]:

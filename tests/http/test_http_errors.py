@@ -22,6 +22,14 @@ from flare.http import CrossOriginRedirect, HttpError, HttpProtocolError, TooMan
             CrossOriginRedirect(302, "Found", "http://h/"),
             "CrossOriginRedirect: 302 Found (http://h/)",
         ),
+        (
+            HttpError(403, "", "http://h/x?a=1&token=s3cret"),
+            "HttpError: 403 (http://h/x?a=1&token=***)",
+        ),
+        (
+            TooManyRedirects("http://h/?sid=s3cret", 20),
+            "TooManyRedirects: 20 redirects at http://h/?sid=***",
+        ),
         (TooManyRedirects("http://u:p@h/", 20), "TooManyRedirects: 20 redirects at http://h/"),
         (HttpProtocolError("bad chunk"), "HttpProtocolError: bad chunk"),
     ],
@@ -62,5 +70,6 @@ def test_the_attributes_of_an_http_error() -> None:
     error = HttpError(404, "Not Found", "http://u:p@h/a@b")
     assert (error.status, error.reason, error.url) == (404, "Not Found", "http://h/a@b")
     assert error.response is None
+    assert HttpError(403, "", "http://h/?token=s3cret").url == "http://h/?token=s3cret"
     many = TooManyRedirects("http://h/", 3)
     assert (many.url, many.count) == ("http://h/", 3)

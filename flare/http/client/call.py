@@ -17,6 +17,7 @@ from flare.http.client.redirect import RedirectDecision, same_site
 from flare.http.client.state import ClientState
 from flare.http.client.target import Target
 from flare.http.client.tls_settings import TlsSettings
+from flare.http.errors import masked_url
 from flare.http.proto.headers import HeaderMap
 from flare.http.proto.heads import ResponseHead
 
@@ -152,7 +153,8 @@ class Call:
             self.content = Content()
         elif not self.content.rewind():
             raise NetworkError(
-                f"redirected to {target.text}, but the streamed body cannot be sent again"
+                f"redirected to {masked_url(target.text)}, "
+                "but the streamed body cannot be sent again"
             )
         away = not decision.forward_authorization
         if away:

@@ -17,9 +17,9 @@ from flare.errors import (
     UnexpectedEof,
 )
 from flare.http.client.call import Call
-from flare.http.client.events import active_log, masked_url
+from flare.http.client.events import active_log
 from flare.http.client.timeouts import CallTimeout, Clock
-from flare.http.errors import HttpProtocolError
+from flare.http.errors import HttpProtocolError, masked_url
 from flare.http.proto.heads import ResponseHead
 from flare.http.retry import RetryPolicy
 

@@ -14,7 +14,7 @@ from flare.http.client.call import Call
 from flare.http.client.connection import READ_BYTES
 from flare.http.client.content import awaits_continue
 from flare.http.client.decompress import codings_to_undo, decoding_reader
-from flare.http.client.events import active_log, masked_fields, masked_url
+from flare.http.client.events import active_log, masked_fields
 from flare.http.client.exchange import Connection, Exchange
 from flare.http.client.outgoing import Outgoing
 from flare.http.client.pool import ConnectionPool
@@ -26,7 +26,7 @@ from flare.http.client.redirect import (
 )
 from flare.http.client.route import Route, Routes
 from flare.http.client.timeouts import Clock
-from flare.http.errors import CrossOriginRedirect, TooManyRedirects
+from flare.http.errors import CrossOriginRedirect, TooManyRedirects, masked_url
 from flare.http.proto.fields import EMPTY_BLOCK
 from flare.http.proto.framing import LENGTH, NO_BODY
 from flare.http.proto.headers import HeaderMap
@@ -324,7 +324,9 @@ class Sender:
             raise TooManyRedirects(call.target.text, hops)
         if decision.action is RedirectAction.REJECT:
             raise CrossOriginRedirect(
-                status, f"redirect to another origin, {decision.next_url}", call.target.text
+                status,
+                f"redirect to another origin, {masked_url(decision.next_url)}",
+                call.target.text,
             )
         call.redirect(decision)
         return True

@@ -12,7 +12,7 @@ from scripted import ScriptedServer, answers, response
 from flare.errors import ValidationError
 from flare.http import HttpError, Request, Response
 from flare.http.client import BasicAuth, HttpClient, HttpDownload
-from flare.http.client.events import masked_url
+from flare.http.errors import masked_url
 from flare.http.proto.headers import HeaderInjectionError
 
 OK = response(b"done")
@@ -177,6 +177,10 @@ def test_what_a_first_call_has_no_use_for_is_not_imported():
         ("http://h/p", "http://h/p"),
         ("http://h/p?a=1&Token=x&b=2#f", "http://h/p?a=1&Token=***&b=2#f"),
         ("http://h/?X-Amz-Signature=x;sid=y", "http://h/?X-Amz-Signature=***;sid=***"),
+        (
+            "http://h/;jsessionid=x#access_token=y&n=1",
+            "http://h/;jsessionid=***#access_token=***&n=1",
+        ),
         ("http://h/?token=&p=1&page=2", "http://h/?token=&p=***&page=2"),
         ("http://h/" + "x" * 5000, "http://h/" + "x" * 1991 + "..."),
     ],
