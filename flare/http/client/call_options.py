@@ -15,6 +15,7 @@ from flare.http.retry import RetryPolicy
 __all__ = [
     "AuthLike",
     "BodyOptions",
+    "CallHeaders",
     "CallOptions",
     "HeadersLike",
     "SingleBodyOptions",
@@ -24,13 +25,14 @@ __all__ = [
 
 AuthLike = Auth | ChallengedAuth | Callable[[HeaderMap], None] | tuple[str, str]
 HeadersLike = HeaderMap | Mapping[str, str] | Iterable[tuple[str, str]]
+CallHeaders = HeaderMap | Mapping[str, str | None] | Iterable[tuple[str, str | None]]
 TimeoutLike = float | tuple[float | None, float | None]
 
 
 class CallOptions(TypedDict, total=False):
     """What each call may say for itself; ``HttpClient.request`` tells what each means."""
 
-    headers: HeadersLike | None
+    headers: CallHeaders | None
     params: Params | None
     auth: AuthLike | None
     cookies: Mapping[str, str] | None

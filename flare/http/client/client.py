@@ -28,7 +28,7 @@ from flare.http.client.decompress import (
 )
 from flare.http.client.dial import Dialer
 from flare.http.client.download import HttpDownload
-from flare.http.client.fields import DefaultFields, check_method
+from flare.http.client.fields import DefaultFields, check_method, join_absent, split_absent
 from flare.http.client.pool import ConnectionPool
 from flare.http.client.proxy import Proxies, environment_of
 from flare.http.client.redirect import RedirectMode, RedirectPolicy
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from flare.http.client.call_options import (
         AuthLike,
         BodyOptions,
+        CallHeaders,
         CallOptions,
         HeadersLike,
         TimeoutLike,
@@ -262,7 +263,7 @@ class HttpClient:
         url: str,
         body: Any = None,
         *,
-        headers: HeadersLike | None = None,
+        headers: CallHeaders | None = None,
         params: Params | None = None,
         json: Any = UNSET,
         data: Any = None,
@@ -287,7 +288,8 @@ class HttpClient:
         type). *files*, unless empty, makes it ``multipart/form-data``, with the fields of *data*: a
         mapping or pairs of names and either a ``Path``, an open binary file, bytes, or a tuple of
         filename, one of these, and perhaps a type and more headers. *params* are appended to the
-        query.
+        query. A value of *headers* may be ``None``: that field of the client's, or automatic one,
+        is not sent.
 
         *auth* replaces the client's. *cookies* go along to this origin, before those kept; a
         ``Cookie`` field among *headers* in place of those. *timeout* is seconds, or a pair for
@@ -310,8 +312,8 @@ class HttpClient:
         if body is not None or json is not UNSET or data is not None or files is not None:
             content = encode_content(body, json, data, files)
         return self._call(
-            method, url, content, params, None if headers is None else HeaderMap(headers),
-            auth, cookies, timeout, timeout_ms, retry, stream, follow_redirects, verify, cert,
+            method, url, content, params, headers, auth, cookies, timeout, timeout_ms, retry,
+            stream, follow_redirects, verify, cert,
         )  # fmt: skip
 
     def _call(
@@ -320,7 +322,7 @@ class HttpClient:
         url: str,
         content: Content,
         params: Params | None,
-        headers: HeaderMap | None,
+        given: CallHeaders | None,
         auth: AuthLike | None,
         cookies: Mapping[str, str] | None,
         timeout: TimeoutLike | None,
@@ -332,6 +334,9 @@ class HttpClient:
         cert: Cert | None,
     ) -> Response:
         try:
+            headers, absent = (None, frozenset()) if given is None else split_absent(given)
+            if "content-type" in absent:
+                content.content_type = ""
             method = check_method(method, content)
             target = self._resolver.resolve(url, params)
             limits = self._limits
@@ -346,18 +351,17 @@ class HttpClient:
                 headers or None,
                 content,
                 self._auth_for(target, headers, auth, at_home),
-                self._defaults if at_home else self._foreign_defaults,
+                (self._defaults if at_home else self._foreign_defaults).without(absent),
                 self._state,
                 checked_cookies(cookies, headers) if cookies else None,
                 self._decode_limit if headers is None or wants_decoding(headers) else None,
                 self._tls if verify is None and cert is None else self._tls.but(verify, cert),
             )
-            policy = self._policy
-            if follow_redirects is not None:
-                policy = self._policy_for(follow_redirects)
+            policy = (
+                self._policy if follow_redirects is None else self._policy_for(follow_redirects)
+            )
             clock = Clock(limits)
-            if retry is None:
-                retry = self._retry
+            retry = self._retry if retry is None else retry
             if retry is None:
                 reply = self._sender.follow(call, clock, policy)
                 response = _streamed(reply) if stream else reply.buffered()
@@ -398,10 +402,9 @@ class HttpClient:
             return None
         if self._auth is not None and at_home:
             return self._auth
-        if target.auth is None and at_home and self._resolver.base is not None:
-            base_auth = self._resolver.base.auth
-            if base_auth is not None:
-                return base_auth
+        base = self._resolver.base
+        if target.auth is None and at_home and base is not None and base.auth is not None:
+            return base.auth
         if target.auth is None and self._netrc is not None:
             return self._netrc.find(target.origin.host)
         return target.auth
@@ -458,9 +461,8 @@ class HttpClient:
         Its headers and body go as they are. It is not changed.
         """
         return self._call(
-            request.method, request.url, Content(bytes(request.body)), None,
-            request.headers.copy(), auth, cookies, timeout, timeout_ms, retry, stream,
-            follow_redirects, verify, cert,
+            request.method, request.url, Content(bytes(request.body)), None, request.headers,
+            auth, cookies, timeout, timeout_ms, retry, stream, follow_redirects, verify, cert,
         )  # fmt: skip
 
     def send_chunked(
@@ -476,10 +478,11 @@ class HttpClient:
         *source* is an iterator of bytes, a ``ChunkSource`` or a binary file. What it raises is
         raised, and the connection dropped. Empty chunks are left out.
         """
-        headers = HeaderMap(kwargs.get("headers"))
-        headers.setdefault("Content-Type", content_type)
+        headers, absent = split_absent(kwargs.get("headers") or ())
+        if "content-type" not in absent:
+            headers.setdefault("Content-Type", content_type)
         headers.set("Transfer-Encoding", "chunked")
-        kwargs["headers"] = headers
+        kwargs["headers"] = join_absent(headers, absent)
         return self.request(method, url, as_body(source), **kwargs)
 
     def get_streaming(self, url: str, **kwargs: Unpack[CallOptions]) -> HttpDownload:
@@ -517,12 +520,12 @@ class HttpClient:
         """
         from flare.http.client.save import save
 
-        headers = HeaderMap(kwargs.pop("headers", None))
+        headers, absent = split_absent(kwargs.pop("headers", None) or ())
         if "range" in headers or "if-range" in headers:
             raise ValidationError("headers", "a download sets Range and If-Range by itself")
 
         def fetch(asked: HeaderMap) -> HttpDownload:
-            kwargs["headers"] = asked
+            kwargs["headers"] = join_absent(asked, absent)
             return self.get_streaming(url, **kwargs)
 
         whole_url = self._resolver.resolve(url, kwargs.get("params")).text

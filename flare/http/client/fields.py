@@ -6,7 +6,8 @@ A field of the caller's replaces the automatic one of the same name, it is never
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from flare.errors import ValidationError
 from flare.http.client.content import Content
@@ -15,12 +16,17 @@ from flare.http.proto.encoder import field_line
 from flare.http.proto.fields import FieldBlock, Item
 from flare.http.proto.headers import HeaderMap
 
+if TYPE_CHECKING:
+    from flare.http.client.call_options import CallHeaders
+
 __all__ = [
     "CONTENT_FIELDS",
     "DefaultFields",
     "changed_section",
     "check_method",
     "is_credential",
+    "join_absent",
+    "split_absent",
 ]
 
 CONTENT_FIELDS = frozenset(
@@ -49,6 +55,8 @@ _CREDENTIAL_WORDS = (
     "apikey",
 )
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
+_NEEDED = _FRAMING | {"host"}
+_NONE: frozenset[str] = frozenset()
 _COMMON_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _valid_host = re.compile(r"[\x21-\x7e]+").fullmatch
@@ -76,6 +84,28 @@ def check_method(method: str, content: Content) -> str:
     if upper == "TRACE" and content:
         raise ValidationError("method", "TRACE has no body")
     return method
+
+
+def split_absent(headers: CallHeaders) -> tuple[HeaderMap, frozenset[str]]:
+    """The fields of a call, and the names, in lower case, of those to be left out: they have
+    ``None`` as value. Raises ``ValidationError`` where a request cannot be without."""
+    if isinstance(headers, (HeaderMap, str)):
+        return HeaderMap(headers), _NONE
+    pairs: Any = headers
+    if isinstance(headers, Mapping):
+        if None not in headers.values():  # as always
+            return HeaderMap(pairs), _NONE
+        pairs = headers.items()
+    pairs = list(pairs)
+    absent = frozenset(str(name).lower() for name, value in pairs if value is None)
+    for name in absent & _NEEDED:
+        raise ValidationError("headers", f"{name} cannot be left out of a request")
+    return HeaderMap([pair for pair in pairs if pair[1] is not None]), absent
+
+
+def join_absent(headers: HeaderMap, absent: Iterable[str]) -> CallHeaders:
+    """What ``split_absent`` makes *headers* and *absent* of."""
+    return [*headers.items(), *((name, None) for name in absent)]
 
 
 class DefaultFields:
@@ -110,10 +140,14 @@ class DefaultFields:
 
     def without_credentials(self) -> DefaultFields:
         """The same, less what must not reach another origin."""
-        if not any(is_credential(item[0]) for item in self.items):
+        return self.without({item[0] for item in self.items if is_credential(item[0])})
+
+    def without(self, names: Collection[str]) -> DefaultFields:
+        """The same, less *names*, which are in lower case."""
+        if not names:
             return self
         fewer = DefaultFields.__new__(DefaultFields)
-        fewer.items = tuple(item for item in self.items if not is_credential(item[0]))
+        fewer.items = tuple(item for item in self.items if item[0] not in names)
         fewer._forget()
         return fewer
 

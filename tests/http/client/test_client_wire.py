@@ -139,6 +139,45 @@ def test_the_json_null_is_no_absence_and_the_error_says_so(other):
             client.request("POST", "/", json=None, **other)
 
 
+@pytest.mark.parametrize("form", [dict, lambda headers: list(headers.items())])
+def test_a_field_that_is_none_is_left_out(form):
+    names = ("user-agent", "Accept", "ACCEPT-ENCODING", "X-Key", "x-not-there")
+    client = {"headers": {"X-Key": "k", "X-Kept": "yes"}}
+    _, raw, _ = exchange(client=client, headers=form({**dict.fromkeys(names), "X-Own": "1"}))
+    assert set(fields(raw)) == {"Host", "Connection", "X-Kept", "X-Own"}
+
+
+def test_a_field_left_out_of_a_call_stays_out_behind_a_redirect_and_is_in_the_next_call():
+    moved = response(b"", "302 Found", "Location: /there")
+    with ScriptedServer([answers(moved, OK, OK)]) as server:
+        with HttpClient(server.base, headers={"X-Key": "k"}) as client:
+            client.get("/", headers={"X-Key": None})
+            client.get("/")
+        assert [b"X-Key: k" in head for head in server.requests()] == [False, False, True]
+
+
+def test_the_type_of_a_body_may_be_left_out():
+    _, raw, _ = exchange(method="POST", json=[1], headers={"Content-Type": None})
+    assert "Content-Type" not in fields(raw)
+
+
+def test_streamed_bodies_and_downloads_leave_fields_out_too(tmp_path):
+    given = {"User-Agent": None, "content-type": None}
+    with ScriptedServer([answers(OK, OK)]) as server, HttpClient(server.base) as client:
+        client.send_chunked("POST", "/", iter([b"x"]), headers=given)
+        client.download("/", tmp_path / "file", headers=given)
+        first, rest = bytes(server.seen[0]).split(b"0\r\n\r\n", 1)
+    for head in (first, rest):
+        assert not {"User-Agent", "Content-Type"} & set(fields(head))
+
+
+@pytest.mark.parametrize("name", ["Host", "content-length", "Transfer-Encoding"])
+def test_what_a_request_cannot_be_without_is_not_left_out(name):
+    with HttpClient("http://h", transport=MemoryTransport(lambda stream: None)) as client:
+        with pytest.raises(ValidationError, match=f"{name.lower()} cannot be left out"):
+            client.post("/", b"x", headers={name: None})
+
+
 def test_repeated_fields_of_the_caller_are_all_sent():
     _, raw, _ = exchange(headers=[("X-A", "1"), ("X-A", "2")])
     assert raw.count(b"X-A: ") == 2
