@@ -96,6 +96,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--tls-key", default="", metavar="FILE", help="its key; default: it is in the same file"
     )
     parser.add_argument(
+        "--tls-key-password-file",
+        default="",
+        metavar="FILE",
+        help="where the key is encrypted: the password, on a line of its own",
+    )
+    parser.add_argument(
         "--tls-client-ca",
         default="",
         metavar="FILE",

@@ -63,7 +63,7 @@ def _run(arguments: argparse.Namespace, backlog: int) -> int:
         command += ["--forwarded-headers", arguments.forwarded_headers]
         if arguments.proxy_protocol:
             command.append("--proxy-protocol")
-        for flag in ("tls_cert", "tls_key", "tls_client_ca"):
+        for flag in ("tls_cert", "tls_key", "tls_key_password_file", "tls_client_ca"):
             if value := getattr(arguments, flag):
                 command += ["--" + flag.replace("_", "-"), value]
         if arguments.access_log:

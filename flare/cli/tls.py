@@ -25,6 +25,7 @@ __all__ = ["certificates", "is_encrypted", "self_signed", "tls_of"]
 
 _MADE_SECONDS = 20.0
 _DAYS = 30
+_MAX_PASSWORD_CHARS = 4096  # OpenSSL takes 1024 bytes
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?").fullmatch
 # A server's certificate and no authority's: who trusts it trusts nothing else by it.
 _REQUEST = """
@@ -49,6 +50,8 @@ def is_encrypted(arguments: argparse.Namespace) -> bool:
         raise CommandError("--tls-self-signed does not go with --tls-cert")
     if arguments.tls_key and not given:
         raise CommandError("--tls-key needs --tls-cert")
+    if arguments.tls_key_password_file and not given:
+        raise CommandError("--tls-key-password-file needs --tls-cert")
     if arguments.tls_client_ca and not (given or arguments.tls_self_signed):
         raise CommandError("--tls-client-ca needs --tls-cert")
     return given or arguments.tls_self_signed
@@ -81,7 +84,20 @@ def tls_of(arguments: argparse.Namespace) -> TlsServerConfig | None:
         arguments.tls_key,
         require_client_cert=bool(arguments.tls_client_ca),
         client_ca_bundle=arguments.tls_client_ca,
+        key_password=_password_in(arguments.tls_key_password_file),
     )
+
+
+def _password_in(path: str) -> str:
+    """The first line of the file at *path*; ``""`` where there is none to read."""
+    if not path:
+        return ""
+    try:
+        with open(path, encoding="utf-8", newline="\n") as file:
+            return file.readline(_MAX_PASSWORD_CHARS).rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "not a line of text"
+        raise CommandError(f"--tls-key-password-file {path}: {why}") from None
 
 
 def self_signed(folder: Path, hosts: Iterable[str] = ()) -> tuple[Path, Path]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from flare.tls.config import TlsConfig, TlsVerify
 from flare.tls.errors import CertificateUntrusted, TlsHandshakeError, load_cause
-from flare.tls.policy import FilePath, apply_policy, file_stamp, load_chain
+from flare.tls.policy import ChainError, FilePath, apply_policy, file_stamp, load_chain
 
 __all__ = ["ClientContext", "client_context"]
 
@@ -92,10 +92,8 @@ def _build(config: TlsConfig, trust: tuple[str, str]) -> ssl.SSLContext:
     if config.cert_file:
         try:
             load_chain(context, config.cert_file, config.key_file, config.key_password)
-        except (OSError, ValueError) as exc:
-            raise TlsHandshakeError(
-                f"mTLS cert/key load failed: {load_cause(exc, config.cert_file)}"
-            ) from exc
+        except ChainError as exc:
+            raise TlsHandshakeError(f"mTLS cert/key load failed: {exc}") from exc
     if config.keylog_file:
         try:
             context.keylog_filename = str(config.keylog_file)

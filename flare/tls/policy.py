@@ -12,10 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flare.errors import ValidationError
+from flare.tls.errors import load_cause
 
 __all__ = [
     "TLS_PROTOCOL_TLS12",
     "TLS_PROTOCOL_TLS13",
+    "ChainError",
     "FilePath",
     "apply_policy",
     "check_alpn",
@@ -29,6 +31,9 @@ TLS_PROTOCOL_TLS13 = 0x0304
 
 FilePath = str | Path
 
+_MAX_PEM_BYTES = 1024 * 1024
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+
 # Forward secret and authenticated, the ones RFC 9113 appendix A leaves to HTTP/2. TLS 1.3 has its
 # own suites, all good.
 _TLS12_CIPHERS = ":".join(
@@ -36,6 +41,13 @@ _TLS12_CIPHERS = ":".join(
     for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
     for key in ("ECDSA", "RSA")
 )
+
+
+class ChainError(OSError):
+    """A certificate or its key cannot be used: errno or 0, and why, with the file."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def apply_policy(context: ssl.SSLContext, min_protocol: int, alpn: Iterable[str]) -> None:
@@ -51,9 +63,44 @@ def apply_policy(context: ssl.SSLContext, min_protocol: int, alpn: Iterable[str]
 def load_chain(context: ssl.SSLContext, cert: FilePath, key: FilePath, password: str) -> None:
     """Load a certificate chain and its key; an empty *key* is in the same file.
 
-    Always with a password, if only an empty one: OpenSSL would ask for it at the terminal.
+    Raises ``ChainError``. Always with a password, if only an empty one: OpenSSL would ask for it at
+    the terminal.
     """
-    context.load_cert_chain(cert, key or None, password)
+    asked = False
+
+    def answer() -> str:
+        nonlocal asked
+        asked = True
+        return password
+
+    try:
+        context.load_cert_chain(cert, key or None, answer)
+    except (OSError, ValueError) as exc:
+        code, text = _chain_cause(exc, cert, key or cert, asked, password)
+        raise ChainError(code, text) from exc
+
+
+def _chain_cause(
+    exc: Exception, cert: FilePath, key: FilePath, asked: bool, password: str
+) -> tuple[int, str]:
+    """The errno, or 0, and the words for what OpenSSL, which tells of no file, gave up with."""
+    for path, what in ((cert, "certificate"), (key, "private key")):
+        try:
+            with open(path, "rb") as file:
+                pem = file.read(_MAX_PEM_BYTES)
+        except OSError as unread:
+            return unread.errno or 0, f"{unread.strerror or unread} ({path})"
+        except ValueError as unread:
+            return 0, f"{unread} ({path})"
+        if what.upper().encode() + b"-----" not in pem:
+            return 0, f"there is no {what} in PEM form ({path})"
+    if isinstance(exc, ssl.SSLError):
+        if exc.reason in _MISMATCHES:
+            return 0, f"the key ({key}) is not that of the certificate ({cert})"
+        if asked:
+            what = "is the wrong one" if password else "is missing"
+            return 0, f"the key is encrypted, and its password {what} ({key})"
+    return 0, load_cause(exc, cert)
 
 
 def check_alpn(alpn: Iterable[str]) -> None:

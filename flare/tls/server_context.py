@@ -14,7 +14,7 @@ from typing import Any
 
 from flare.tls.engine import ServerObject
 from flare.tls.errors import TlsServerError, load_cause
-from flare.tls.policy import FilePath, apply_policy, load_chain
+from flare.tls.policy import ChainError, FilePath, apply_policy, load_chain
 from flare.tls.server_config import TlsServerConfig
 
 __all__ = ["Certificates", "base_context"]
@@ -65,8 +65,8 @@ def _build(config: TlsServerConfig, cert: FilePath, key: FilePath) -> ssl.SSLCon
     apply_policy(context, config.min_protocol, config.alpn)
     try:
         load_chain(context, cert, key, config.key_password)
-    except (OSError, ValueError) as exc:
-        raise _failed("certificate", exc, cert) from exc
+    except ChainError as exc:
+        raise TlsServerError(f"certificate load failed: {exc}", exc.errno or 0) from exc
     context.verify_mode = config.verify_mode()
     if context.verify_mode != ssl.CERT_NONE:
         try:

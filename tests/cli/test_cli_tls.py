@@ -59,6 +59,21 @@ def test_serve_with_a_certificate(app: Path, made: tuple[Path, Path]) -> None:
         assert stop(program, signal.SIGTERM) == 0
 
 
+def test_serve_with_an_encrypted_key(app: Path, made: tuple[Path, Path]) -> None:
+    cert, key = map(str, made)
+    command = ["openssl", "pkcs8", "-topk8", "-in", key, "-out", "locked.pem"]
+    subprocess.run([*command, "-passout", "pass:sesame"], cwd=app, check=True, timeout=30)
+    command = ["serve", "app:app", "--port", "0", "--tls-cert", cert, "--tls-key", "locked.pem"]
+    done = run(*command, cwd=app)
+    assert done.returncode == 2
+    assert "the key is encrypted, and its password is missing (locked.pem)" in done.stderr
+    (app / "password.txt").write_text("sesame\nand a note\n")
+    with started(*command, "--tls-key-password-file", "password.txt", cwd=app) as program:
+        base = read_until(program, r"on (https://\S+/)")[1]
+        assert fetch(base, cert) == "https "
+        assert stop(program, signal.SIGTERM) == 0
+
+
 def test_serve_lets_in_only_clients_with_a_certificate(app: Path, made: tuple[Path, Path]) -> None:
     cert, key = map(str, made)
     command = ["serve", "app:app", "--port", "0", "--tls-cert", cert, "--tls-key", key]
@@ -113,6 +128,11 @@ def test_a_hangup_takes_a_new_certificate(app: Path, made: tuple[Path, Path]) ->
     ("flags", "told"),
     [
         (["--tls-key", "k.pem"], "--tls-key needs --tls-cert"),
+        (["--tls-key-password-file", "p"], "--tls-key-password-file needs --tls-cert"),
+        (
+            ["--tls-cert", "c.pem", "--tls-key-password-file", "no.txt"],
+            "--tls-key-password-file no.txt: No such file or directory",
+        ),
         (["--tls-client-ca", "k.pem"], "--tls-client-ca needs --tls-cert"),
         (["--tls-cert", "c.pem", "--tls-self-signed"], "--tls-self-signed does not go with"),
         (

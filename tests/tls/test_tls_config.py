@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tls_peers import Pki, answering, connection, exchange
+from trustme import KeyType
 
 import flare.tls.client_context
 from flare.errors import ValidationError
@@ -24,6 +25,7 @@ from flare.tls import (
     TlsConfig,
     TlsHandshakeError,
     TlsServerConfig,
+    TlsServerError,
     TlsStream,
     TlsVerify,
 )
@@ -203,9 +205,40 @@ def test_an_encrypted_key_needs_its_password_and_nobody_is_asked(pki: Pki, tmp_p
     path = encrypted(pki, tmp_path / "locked.pem")
     with connection(pki.acceptor(cert_file=path, key_password="sesame"), pki.client_config()):
         pass
-    for password in ("", "wrong"):
-        with pytest.raises(TlsHandshakeError, match="mTLS cert/key load failed"):
+    for password, text in (("", "is missing"), ("wrong", "is the wrong one")):
+        text = f"the key is encrypted, and its password {text} ({path})"
+        with pytest.raises(TlsHandshakeError) as caught:
             client_context(pki.client_config(cert_file=path, key_password=password))
+        assert caught.value.message == f"mTLS cert/key load failed: {text}"
+        with pytest.raises(TlsServerError) as refused:
+            pki.acceptor(cert_file=pki.server, key_file=path, key_password=password)
+        assert refused.value.message == f"certificate load failed: {text}"
+
+
+def test_errors_name_the_file_at_fault(pki: Pki, tmp_path: Path) -> None:
+    (tmp_path / "noise.pem").write_text("noise")
+    rsa = tmp_path / "rsa.pem"
+    rsa.write_bytes(
+        pki.ca.issue_cert("x", key_type=KeyType.RSA).private_key_and_cert_chain_pem.bytes()
+    )
+    locked = encrypted(pki, tmp_path / "locked.pem")
+    for key, text in (
+        (tmp_path / "missing.pem", "No such file or directory ({key})"),
+        (tmp_path / "noise.pem", "there is no private key in PEM form ({key})"),
+        (pki.client, "the key ({key}) is not that of the certificate ({cert})"),
+        (rsa, "the key ({key}) is not that of the certificate ({cert})"),
+    ):
+        told = text.format(key=key, cert=pki.server)
+        with pytest.raises(TlsHandshakeError) as caught:
+            client_context(pki.client_config(cert_file=pki.server, key_file=key))
+        assert caught.value.message == f"mTLS cert/key load failed: {told}"
+        with pytest.raises(TlsServerError) as refused:
+            pki.acceptor(key_file=key)
+        assert refused.value.message == f"certificate load failed: {told}"
+    with pytest.raises(TlsServerError, match="is not that of the certificate"):
+        pki.acceptor(cert_file=pki.client, key_file=locked, key_password="sesame")
+    with pytest.raises(TlsServerError, match=r"no certificate in PEM form \(.*noise\.pem"):
+        pki.acceptor(cert_file=tmp_path / "noise.pem", key_file=pki.server)
 
 
 # -- whom to trust ----------------------------------------------------------------------
