@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from flare.errors import ValidationError
 from flare.http.proto.method import IDEMPOTENT_METHODS
@@ -19,7 +21,8 @@ _WAITING_STATUSES = frozenset((413, 429, 503))
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Up to ``max_attempts`` in all, the first one included; 1 or less is one.
+    """Up to ``max_attempts`` in all, the first one included; 1 or less is one. Raises
+    ``ValidationError`` for what is no number.
 
     Retried are failures to connect, failures behind that (a reset, a silence, an answer cut
     short), and the ``statuses``; ``connect``, ``read`` and ``status`` bound how often for each
@@ -45,11 +48,24 @@ class RetryPolicy:
     respect_retry_after: bool = True
 
     def __post_init__(self) -> None:
+        _check_number("max_attempts", self.max_attempts, int)
+        for name in ("initial_backoff_ms", "backoff_multiplier", "max_backoff_ms"):
+            _check_number(name, getattr(self, name), (int, float))
+        if not self.backoff_multiplier > 0:
+            raise ValidationError(
+                "backoff_multiplier", f"must be > 0, got {self.backoff_multiplier}"
+            )
         for name in ("connect", "read", "status"):
             count = getattr(self, name)
-            if count is not None and count < 0:
-                raise ValidationError(name, f"must be >= 0 or None, got {count}")
-        object.__setattr__(self, "statuses", frozenset(self.statuses))
+            if count is not None:
+                _check_number(name, count, int)
+                if count < 0:
+                    raise ValidationError(name, f"must be >= 0 or None, got {count}")
+        given: Any = self.statuses
+        statuses = frozenset(given) if isinstance(given, Iterable) else frozenset((None,))
+        if not all(isinstance(each, int) for each in statuses):
+            raise ValidationError("statuses", f"must be a set of numbers, got {given!r}")
+        object.__setattr__(self, "statuses", statuses)
 
     def allows(self, method: str) -> bool:
         """Whether a request of *method* may be sent again at all."""
@@ -83,6 +99,11 @@ class RetryPolicy:
             if asked is not None:
                 return min(asked, self.max_backoff_ms) if self.max_backoff_ms > 0 else asked
         return self.backoff_ms(attempt)
+
+
+def _check_number(name: str, value: object, kind: type | tuple[type, ...]) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool) or value != value:
+        raise ValidationError(name, f"must be a number, got {value!r}")
 
 
 def retry_after_ms(value: str, now: float) -> float | None:

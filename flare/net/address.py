@@ -18,7 +18,7 @@ from typing import Any
 
 from flare.errors import AddressParseError
 
-__all__ = ["IpAddr", "SocketAddr"]
+__all__ = ["IpAddr", "SocketAddr", "check_addr"]
 
 _FORBIDDEN = re.compile(r"[\0\r\n@]")
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
@@ -285,3 +285,15 @@ class SocketAddr:
 
     def __str__(self) -> str:
         return f"[{self.ip}]:{self.port}" if self.ip.is_v6() else f"{self.ip}:{self.port}"
+
+
+def check_addr(addr: object) -> None:
+    """Raise ``TypeError`` for what is no ``SocketAddr``, and say how to make one of it."""
+    if isinstance(addr, SocketAddr):
+        return
+    advice = ""
+    if isinstance(addr, str):
+        advice = f": SocketAddr.parse({addr!r}), if it is an address and a port"
+    elif isinstance(addr, tuple) and len(addr) == 2:
+        advice = f": SocketAddr({addr[0]!r}, {addr[1]!r})"
+    raise TypeError(f"an address is a SocketAddr, not {type(addr).__name__}{advice}")

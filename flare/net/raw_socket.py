@@ -288,6 +288,8 @@ class RawSocket:
 
 
 def _timeval(ms: int) -> bytes:
+    if not isinstance(ms, int):
+        raise ValidationError("timeout_ms", f"must be whole milliseconds, an int, got {ms!r}")
     if not 0 <= ms <= MAX_TIMEOUT_MS:
         raise ValidationError("timeout_ms", f"must be 0..{MAX_TIMEOUT_MS}, got {ms}")
     seconds, rest = divmod(ms, 1000)

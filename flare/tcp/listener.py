@@ -7,6 +7,7 @@ from typing import Any
 
 from flare.errors import map_oserror
 from flare.net import IpAddr, RawSocket, SocketAddr
+from flare.net.address import check_addr
 from flare.net.listener import DEFAULT_BACKLOG, SocketListener, accept_borrowed, check_backlog
 from flare.tcp.stream import TcpStream
 
@@ -49,6 +50,7 @@ class TcpListener(SocketListener[TcpStream]):
         With *reuse_port* several listeners share the port, if each of them says so, the first
         included; the system spreads connections over them.
         """
+        check_addr(addr)
         check_backlog(backlog)
         raw = RawSocket(socket.AF_INET6 if addr.ip.is_v6() else socket.AF_INET, socket.SOCK_STREAM)
         try:

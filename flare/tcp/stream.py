@@ -7,6 +7,7 @@ from typing import Any, overload
 
 from flare.errors import ValidationError
 from flare.net import RawSocket, SocketAddr
+from flare.net.address import check_addr
 from flare.net.stream import SocketStream
 from flare.tcp.connect import connect_any, connect_blocking, connect_host
 
@@ -72,6 +73,7 @@ class TcpStream(SocketStream):
     @classmethod
     def connect_timeout(cls, addr: SocketAddr, timeout_ms: int) -> TcpStream:
         """Connect to *addr* within *timeout_ms* milliseconds, or raise ``ConnectionTimeout``."""
+        check_addr(addr)
         return cls(*connect_any([addr], _positive(timeout_ms), str(addr)))
 
     @classmethod

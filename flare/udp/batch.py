@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from flare._ffi.mmsg import ReceiveVector, SendVector, pack_sockaddr, recvmmsg, sendmmsg
 from flare.errors import NetworkError, ValidationError, map_oserror
 from flare.net import RawSocket, SocketAddr
+from flare.net.address import check_addr
 from flare.udp.socket import DatagramTooLarge, check_size, sockaddr_for
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ def send_batch(fd: int, payloads: Sequence[ReadableBuffer], addrs: Sequence[Sock
         raise ValidationError(
             "addrs", f"must be as many as payloads, got {len(addrs)} for {len(payloads)}"
         )
+    for addr in addrs:
+        check_addr(addr)
     sizes = [check_size(payload) for payload in payloads]
     packed = [_packed(addr) for addr in addrs]
     vector = _per_thread.vector
@@ -165,6 +168,7 @@ def send_segmented(fd: int, addr: SocketAddr, data: ReadableBuffer, seg_size: in
     """
     if not 1 <= seg_size <= 65535:
         raise ValidationError("seg_size", f"must be 1..65535, got {seg_size}")
+    check_addr(addr)
     size = check_size(data)
     if size > seg_size * _MAX_SEGMENTS:
         raise ValidationError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flare.errors import NetworkError, Timeout, ValidationError, map_oserror
 from flare.net import RawSocket, SocketAddr
+from flare.net.address import check_addr
 from flare.net.raw_socket import closed_error
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class UdpSocket:
         of an earlier one; it is meant for multicast. Bound to ``[::]`` it takes IPv4 datagrams
         too, whose senders have v4-mapped addresses.
         """
+        check_addr(addr)
         raw = _open(socket.AF_INET6 if addr.ip.is_v6() else socket.AF_INET)
         try:
             if reuse_addr:
@@ -111,6 +113,7 @@ class UdpSocket:
         when the send timeout is over. An IPv6 socket sends to IPv4 addresses, too; an IPv4 socket
         asked to send to an IPv6 address raises ``NetworkError`` with EAFNOSUPPORT.
         """
+        check_addr(addr)
         size = check_size(data)
         if self._family_open:
             self._choose_family(addr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pickle
 
 import pytest
@@ -30,6 +31,21 @@ def test_it_is_an_immutable_value():
 def test_only_idempotent_methods_unless_told(method, allowed):
     assert RetryPolicy().allows(method) is allowed
     assert RetryPolicy(retry_only_idempotent=False).allows(method)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_attempts", "3"), ("max_attempts", 1.5), ("max_attempts", True),
+        ("initial_backoff_ms", "100"), ("max_backoff_ms", None), ("initial_backoff_ms", math.nan),
+        ("backoff_multiplier", 0), ("backoff_multiplier", -2), ("backoff_multiplier", "2"),
+        ("connect", -1), ("read", "1"), ("status", 1.5), ("statuses", 503), ("statuses", "503"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused(field, value):
+    with pytest.raises(ValidationError) as caught:
+        RetryPolicy(**{field: value})
+    assert caught.value.field == field
 
 
 @pytest.mark.parametrize(

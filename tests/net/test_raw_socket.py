@@ -5,9 +5,11 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from flare.errors import ValidationError
 from flare.net import NetworkError, RawSocket, SocketAddr
 from flare.net.raw_socket import MAX_TIMEOUT_MS
 
@@ -67,6 +69,13 @@ def test_options_that_do_not_fit_are_network_errors() -> None:
 def test_timeouts_out_of_range_are_value_errors(raw: RawSocket, ms: int) -> None:
     for setter in (raw.set_recv_timeout, raw.set_send_timeout):
         with pytest.raises(ValueError):
+            setter(ms)
+
+
+@pytest.mark.parametrize("ms", [0.5, 1500.0, "1", None])
+def test_timeouts_are_whole_milliseconds(raw: RawSocket, ms: Any) -> None:
+    for setter in (raw.set_recv_timeout, raw.set_send_timeout):
+        with pytest.raises(ValidationError, match="whole milliseconds"):
             setter(ms)
 
 

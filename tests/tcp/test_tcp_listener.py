@@ -201,6 +201,20 @@ def test_from_fd_refuses_other_sockets_and_leaves_them_open(family: int) -> None
         os.fstat(sock.fileno())
 
 
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ("127.0.0.1:0", r"not str: SocketAddr\.parse\('127\.0\.0\.1:0'\)"),
+        (("127.0.0.1", 0), r"not tuple: SocketAddr\('127\.0\.0\.1', 0\)"),
+        (8080, "not int"),
+    ],
+)
+def test_what_is_no_address_is_told_how_to_become_one(given: object, advice: str) -> None:
+    for call in (TcpListener.bind, lambda addr: TcpStream.connect_timeout(addr, 1000)):
+        with pytest.raises(TypeError, match=f"an address is a SocketAddr, {advice}"):
+            call(given)
+
+
 def test_close_is_idempotent_and_with_closes(listener: TcpListener) -> None:
     with listener as entered:
         assert entered is listener

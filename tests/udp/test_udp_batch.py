@@ -67,6 +67,16 @@ def test_a_batch_is_sent_and_received(pair: tuple[UdpSocket, UdpSocket]) -> None
 
 
 @linux_only
+def test_what_is_no_address_is_refused(pair: tuple[UdpSocket, UdpSocket]) -> None:
+    one, _ = pair
+    addr: Any = ("127.0.0.1", 5)
+    with pytest.raises(TypeError, match="an address is a SocketAddr"):
+        send_batch(one.fd(), [b"a"], [addr])
+    with pytest.raises(TypeError, match="an address is a SocketAddr"):
+        send_segmented(one.fd(), addr, b"a", 1)
+
+
+@linux_only
 def test_each_payload_goes_to_the_address_beside_it(pair: tuple[UdpSocket, UdpSocket]) -> None:
     one, other = pair
     assert send_batch(one.fd(), [b"a", b"b"], [other.local_addr(), one.local_addr()]) == 2

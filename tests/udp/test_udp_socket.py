@@ -48,6 +48,20 @@ def test_datagrams_go_there_and_back(
     assert sender.recv_from() == (b"answer", receiver.local_addr())
 
 
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ("127.0.0.1:5", r"not str: SocketAddr\.parse\('127\.0\.0\.1:5'\)"),
+        (("127.0.0.1", 5), r"not tuple: SocketAddr\('127\.0\.0\.1', 5\)"),
+    ],
+)
+def test_what_is_no_address_is_told_how_to_become_one(given: Any, advice: str) -> None:
+    with UdpSocket.unbound() as sender:
+        for call in (UdpSocket.bind, lambda addr: sender.send_to(b"x", addr)):
+            with pytest.raises(TypeError, match=f"an address is a SocketAddr, {advice}"):
+                call(given)
+
+
 def test_datagrams_keep_their_borders(receiver: UdpSocket, sender: UdpSocket) -> None:
     for payload in (b"one", b"", b"three"):
         sender.send_to(payload, receiver.local_addr())

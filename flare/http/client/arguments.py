@@ -15,10 +15,18 @@ from flare.http.proto.headers import HeaderMap
 
 if TYPE_CHECKING:
     from flare.http.client.auth import Auth, ChallengedAuth
+    from flare.http.client.cookie_jar import ClientCookieJar
     from flare.http.client.netrc_auth import NetrcCredentials
     from flare.http.retry import RetryPolicy
 
-__all__ = ["as_auth", "as_transport", "checked_cookies", "checked_retry", "read_netrc"]
+__all__ = [
+    "as_auth",
+    "as_cookie_jar",
+    "as_transport",
+    "checked_cookies",
+    "checked_retry",
+    "read_netrc",
+]
 
 
 def as_auth(auth: Any) -> Auth | ChallengedAuth | None:
@@ -29,6 +37,18 @@ def as_auth(auth: Any) -> Auth | ChallengedAuth | None:
     from flare.http.client.auth import as_auth
 
     return as_auth(auth)
+
+
+def as_cookie_jar(cookies: Any) -> ClientCookieJar | None:
+    """*cookies*, a jar, or ``None`` for what is not to be used as one. Raises ``TypeError``."""
+    if cookies is None or isinstance(cookies, (bool, Mapping)):
+        return None
+    from flare.http.client.cookie_jar import ClientCookieJar
+
+    if not isinstance(cookies, ClientCookieJar):
+        name = type(cookies).__name__
+        raise TypeError(f"cookies must be a bool, a mapping or a ClientCookieJar, not {name}")
+    return cookies
 
 
 def as_transport(transport: Any) -> Transport:
@@ -61,7 +81,11 @@ def checked_retry(retry: Any) -> RetryPolicy:
 
 
 def checked_cookies(cookies: Mapping[str, str], headers: HeaderMap | None) -> dict[str, str] | None:
-    """The cookies of one call. Raises as ``Cookie.to_request_pair`` does."""
+    """The cookies of one call. Raises ``TypeError``, and as ``Cookie.to_request_pair`` does."""
+    if not isinstance(cookies, Mapping):
+        raise TypeError(
+            f"cookies of a call must be a mapping of names and values, not {type(cookies).__name__}"
+        )
     if headers is not None and "cookie" in headers:
         raise ValidationError("cookies", "give them, or a Cookie field, not both")
     from flare.http.proto.cookie import Cookie

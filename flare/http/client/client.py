@@ -13,6 +13,7 @@ from flare.errors import ValidationError
 from flare.http.body import as_body
 from flare.http.client.arguments import (
     as_auth,
+    as_cookie_jar,
     as_transport,
     checked_cookies,
     checked_retry,
@@ -206,11 +207,9 @@ class HttpClient:
         on_response: tuple[ResponseHook, ...],
     ) -> ClientState:
         base = self._resolver.base
-        jar = None
-        if not isinstance(cookies, (bool, Mapping)):
-            jar = cookies
-            if base is not None and not jar.host:
-                jar.host, jar.port = base.url.host, base.url.port
+        jar = as_cookie_jar(cookies)
+        if jar is not None and base is not None and not jar.host:
+            jar.host, jar.port = base.url.host, base.url.port
         state = ClientState(jar, cookies is not False, base, on_request, on_response)
         if isinstance(cookies, Mapping):
             state.jar().update(cookies)

@@ -295,7 +295,7 @@ def encode_form(data: Any, files: FilesLike) -> MultipartBody:
     A value of *files* is a ``Path``, an open binary file, bytes or text, or a tuple of a filename
     and one of these, and optionally a content type, and optionally a mapping of more headers. The
     type is guessed by the filename where it is not given. ``None`` as filename makes a field of it,
-    without a type unless that is given.
+    without a type unless that is given; ``None`` as content leaves it out.
     """
     builder = MultipartFormBuilder()
     for name, value in _pairs("data", data):
@@ -312,9 +312,13 @@ def _pairs(argument: str, given: Any) -> Iterable[tuple[str, Any]]:
         return ()
     if hasattr(given, "items"):  # FormData too, which is no Mapping
         return given.items()  # type: ignore[no-any-return]
-    if isinstance(given, (str, bytes, bytearray, memoryview)) or hasattr(given, "read"):
+    texts = (str, bytes, bytearray, memoryview)
+    if isinstance(given, texts) or hasattr(given, "read") or not isinstance(given, Iterable):
         raise ValidationError(argument, "takes a mapping or pairs with files")
-    return given  # type: ignore[no-any-return]
+    pairs = list(given)
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+        raise ValidationError(argument, "must be a mapping or pairs of a name and a value")
+    return pairs
 
 
 def _add_file(builder: MultipartFormBuilder, name: str, value: Any) -> None:
@@ -331,8 +335,16 @@ def _add_file(builder: MultipartFormBuilder, name: str, value: Any) -> None:
         path: Any = content if isinstance(content, os.PathLike) else getattr(content, "name", None)
         known = isinstance(path, (str, os.PathLike))
         filename = os.path.basename(os.fspath(path)) if known else name
+    if content is None:
+        return
+    if filename is not None and not isinstance(filename, str):
+        kind = type(filename).__name__
+        raise ValidationError("files", f"a filename must be text or None, not {kind}")
     if filename and not content_type and "content-type" not in HeaderMap(headers):
         from mimetypes import guess_type
 
         content_type = guess_type(filename)[0] or ""
-    builder.file(name, filename, content_type, content, headers)
+    try:
+        builder.file(name, filename, content_type, content, headers)
+    except ValidationError as exc:
+        raise ValidationError("files", f"{name!r}: {exc.reason}") from None

@@ -95,6 +95,11 @@ class Proxies:
         self._by_scheme: dict[str, Proxy] = {}
         self._all: Proxy | None = None
         if explicit is not None:
+            if not isinstance(explicit, str):
+                raise TypeError(
+                    "proxy must be one URL, such as 'http://proxy:3128', for all schemes, "
+                    f"not {type(explicit).__name__}; HTTP_PROXY and HTTPS_PROXY tell them apart"
+                )
             self._all = Proxy.parse(explicit) if explicit else None
             return
         for scheme in ("http", "https"):

@@ -11,6 +11,7 @@ from scripted import Eof, Head, ScriptedServer, answers, response
 
 from flare.errors import ValidationError
 from flare.http.client import HttpClient, MultipartFormBuilder
+from flare.http.client.content import encode_content
 from flare.http.client.multipart import encode_form
 from flare.http.proto.headers import HeaderInjectionError
 
@@ -284,6 +285,28 @@ def test_a_file_that_changed_meanwhile(tmp_path):
 def test_what_is_no_form_is_refused_before_anything_is_sent(arguments):
     with HttpClient("http://127.0.0.1:1") as client, pytest.raises(ValidationError):
         client.post("/", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({"f": 5}, "'f': cannot stream a int"),
+        ({"f": io.StringIO("text")}, "'f': open the file in binary mode"),
+        ({"f": (5, b"x")}, "a filename must be text or None, not int"),
+        ({5: b"x"}, "must be text"),
+        (["f"], "a mapping or pairs"),
+        (5, "a mapping or pairs"),
+    ],
+)
+def test_an_error_in_files_names_files(files, text):
+    with pytest.raises(ValidationError, match=text) as caught:
+        encode_content(None, files=files)
+    assert caught.value.field == "files"
+
+
+def test_a_file_of_none_is_left_out():
+    form = encode_form(None, {"a": b"x", "b": None, "c": ("c.txt", None)})
+    assert [name for name, *_ in parts_of(form.content_type, whole(form))] == ["a"]
 
 
 def test_a_path_that_is_not_there_is_an_error_at_once(tmp_path):

@@ -291,11 +291,24 @@ def test_our_own_mistakes_are_told_before_anything_is_dialled(kwargs, error):
         ({"max_response_bytes": -1}, ValidationError),
         ({"headers": {"Content-Length": "3"}}, ValidationError),
         ({"headers": {"X": "\n"}}, HeaderInjectionError),
+        ({"cookies": "a=b"}, TypeError),
+        ({"cookies": [("a", "b")]}, TypeError),
+        ({"proxy": {"http": "http://p:1"}}, TypeError),
     ],
 )
 def test_a_bad_setting_is_told_at_once(arguments, error):
     with pytest.raises(error):
         HttpClient(**arguments)
+
+
+def test_settings_of_the_wrong_kind_are_told_what_is_meant():
+    with pytest.raises(TypeError, match="one URL, such as 'http://proxy:3128', for all schemes"):
+        HttpClient(proxy={"http": "http://p:1"})
+    with pytest.raises(TypeError, match="a bool, a mapping or a ClientCookieJar, not str"):
+        HttpClient(cookies="a=b")
+    with HttpClient("http://h", transport=MemoryTransport(lambda stream: None)) as client:
+        with pytest.raises(TypeError, match="a mapping of names and values, not str"):
+            client.get("/", cookies="a=b")
 
 
 def test_auth_may_come_first():
