@@ -67,14 +67,17 @@ class ValidationError(ValueError):
 
 
 class AddressParseError(ValueError):
-    """Text that is not an IP address, not a socket address, or not a host name."""
+    """Text that is not an IP address, not a socket address, or not a host name; ``reason`` says
+    why, where that is not to be seen."""
 
-    def __init__(self, input: str) -> None:
-        super().__init__(input)
+    def __init__(self, input: str, reason: str = "") -> None:
+        super().__init__(*((input, reason) if reason else (input,)))
         self.input = input
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"AddressParseError: invalid address {self.input!r}"
+        text = f"AddressParseError: invalid address {self.input!r}"
+        return f"{text}: {self.reason}" if self.reason else text
 
 
 class IoError(OSError):

@@ -224,8 +224,11 @@ class SocketAddr:
     port: int
 
     def __init__(self, ip: IpAddr | str, port: int) -> None:
-        if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
-            raise AddressParseError(f"{ip}:{port}")
+        if not isinstance(port, int) or isinstance(port, bool):
+            reason = f"the port must be an int, not {type(port).__name__}"
+            raise AddressParseError(f"{ip}:{port}", reason)
+        if not 0 <= port <= 65535:
+            raise AddressParseError(f"{ip}:{port}", "the port must be 0..65535")
         object.__setattr__(self, "ip", ip if isinstance(ip, IpAddr) else IpAddr(ip))
         object.__setattr__(self, "port", port)
 

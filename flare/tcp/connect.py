@@ -64,8 +64,8 @@ def connect_host(host: str, port: int, timeout_ms: int) -> tuple[RawSocket, Sock
     name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         SocketAddr.unspecified(port)  # a bad port is an error before any look-up
-    except AddressParseError:
-        raise AddressParseError(name) from None
+    except AddressParseError as exc:
+        raise AddressParseError(name, exc.reason) from None
     deadline = _Deadline(timeout_ms, name)
     if timeout_ms:
         try:

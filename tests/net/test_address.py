@@ -296,6 +296,14 @@ def test_bad_ports_are_refused(port: object) -> None:
         SocketAddr(IpAddr.localhost(), port)  # type: ignore[arg-type]
 
 
+def test_the_error_for_a_port_says_what_it_must_be() -> None:
+    for port, reason in (("80", "the port must be an int, not str"), (65536, "must be 0..65535")):
+        with pytest.raises(AddressParseError, match=reason) as caught:
+            SocketAddr("127.0.0.1", port)  # type: ignore[arg-type]
+        assert caught.value.input == f"127.0.0.1:{port}"
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
 def test_named_socket_addresses() -> None:
     assert [
         str(make(80))

@@ -84,6 +84,11 @@ def test_a_refused_connection_names_the_address(addr: SocketAddr, connect: objec
     assert [str(attempt) for attempt in caught.value.attempts] == [str(caught.value)]  # type: ignore[attr-defined]
 
 
+def test_a_port_that_is_text_is_told_so() -> None:
+    with pytest.raises(AddressParseError, match=r"'127\.0\.0\.1:80': the port must be an int"):
+        TcpStream.connect("127.0.0.1", "80")  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("timeout_ms", [0, -1, 2**31])
 def test_a_connect_timeout_must_be_positive(timeout_ms: int) -> None:
     with pytest.raises(ValueError, match="timeout_ms"):
