@@ -149,6 +149,10 @@ class ConnectionRefused(_PeerError, ConnectionRefusedError):
     def __init__(self, addr: str, code: int = errno.ECONNREFUSED) -> None:
         super().__init__(addr, code)
 
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} ({os.strerror(self.code)})" if self.code == errno.ENOENT else text
+
 
 class ConnectionTimeout(_PeerError, TimeoutError):
     """No connection in time: the system's ETIMEDOUT, or our own deadline of ``timeout_ms``."""

@@ -200,3 +200,11 @@ def test_the_line_keeps_to_its_width_and_shows_no_escapes() -> None:
         shown = progress_line("a\x1b[2Jb" * 3, 5, 10, 5, 1.0, width)
         assert len(shown) <= max(width, 1)
         assert shown.isprintable()
+
+
+def test_a_unix_socket_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "nothing"
+    assert main(["get", "http://localhost/", "--unix-socket", str(path)]) == 1
+    assert f"{path} (No such file or directory)" in capsys.readouterr().err

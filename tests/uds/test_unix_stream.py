@@ -83,6 +83,7 @@ def test_nothing_at_the_path_is_a_refusal(path: Path) -> None:
     assert caught.value.addr == str(path)
     assert caught.value.errno == errno.ENOENT
     assert isinstance(caught.value, ConnectionRefusedError)
+    assert str(caught.value) == f"ConnectionRefused: {path} (No such file or directory)"
 
 
 def test_a_socket_nobody_listens_to_is_a_refusal(path: Path) -> None:

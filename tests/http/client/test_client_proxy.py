@@ -421,7 +421,7 @@ def test_a_unix_socket(tmp_path: Path, monkeypatch):
 def test_a_unix_socket_where_nobody_listens(tmp_path: Path):
     with (
         HttpClient("http://localhost", transport=f"unix:{tmp_path}/nothing") as client,
-        pytest.raises(ConnectionRefused, match="nothing"),
+        pytest.raises(ConnectionRefused, match=r"nothing \(No such file or directory\)"),
     ):
         client.get("/")
 
