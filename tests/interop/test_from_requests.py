@@ -226,6 +226,21 @@ def test_what_a_session_is_made_with(theirs, names):
             assert isinstance(client, HttpClient)
 
 
+def test_no_timeout_is_the_clients_own_limit_and_0_is_none(base):
+    with ScriptedServer([[Whole(), Eof()]]) as silent, HttpClient(timeout_ms=200) as client:
+        with pytest.raises(flare.Timeout):
+            client.get(silent.base, timeout=None)
+    with HttpClient(timeout_ms=1) as client:
+        assert client.get(f"{base}/echo", timeout=0).ok
+    with HttpClient(timeout_ms=0) as client:
+        assert client.get(f"{base}/echo", timeout=None).ok
+
+
+def test_any_response_is_true():
+    assert bool(Response(404)) is True
+    assert not Response(404).ok
+
+
 def named(dotted: str, package: Any) -> type[BaseException]:
     value: Any = package
     for part in dotted.split(".")[1:]:
