@@ -287,8 +287,7 @@ class HttpClient:
         type). *files*, unless empty, makes it ``multipart/form-data``, with the fields of *data*: a
         mapping or pairs of names and either a ``Path``, an open binary file, bytes, or a tuple of
         filename, one of these, and perhaps a type and more headers. *params* are appended to the
-        query. A value of *headers* may be ``None``: that field of the client's, or automatic one,
-        is not sent.
+        query. ``None`` as a value of *headers* leaves out the client's field, or the automatic one.
 
         *auth* replaces the client's. *cookies* go along to this origin, before those kept; a
         ``Cookie`` field among *headers* in place of those. *timeout* is seconds, or a pair for
