@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from flare.errors import NetworkError, ValidationError
 from flare.http.handler import CancelHandler, HandlerLike, ViewHandler, as_handler_function
@@ -41,7 +41,9 @@ from flare.http.server.listeners import (
     inherited_fds,
     name_of,
 )
+from flare.http.server.logs import error_log
 from flare.http.server.processes import ProcessCrew
+from flare.http.server.signals import take_signals
 from flare.http.server.stats import ServerStats
 from flare.http.static_response import StaticResponse
 from flare.http2 import Http2Config
@@ -58,6 +60,10 @@ __all__ = ["HttpServer"]
 
 # What a drain waits beyond its budget for a worker that is inside a handler.
 _LATE_SECONDS = 1.0
+_NOTHING_TO_RELOAD = (
+    "SIGHUP: nothing to reload; new code is taken by worker processes alone"
+    " (flare serve --worker-kind process)"
+)
 
 
 class HttpServer:
@@ -253,7 +259,9 @@ class HttpServer:
         it. On the main thread SIGTERM drains for ``shutdown_timeout_ms`` and returns; SIGINT
         drains and raises ``KeyboardInterrupt``; a second one cuts the drain short. SIGHUP, where
         workers are processes, replaces them one by one without refusing a connection; where the
-        server has certificates, it reads them again (``reload_tls``). Elsewhere signals are left
+        server has certificates, it reads them again (``reload_tls``); where it has neither, there
+        is a line in the log, and a handler that the program has set for it is left alone. The
+        SIGHUP of a terminal that was closed drains and returns. On other threads signals are left
         alone.
 
         Raises ``ValidationError`` for a bad configuration or more than 256 workers;
@@ -345,10 +353,10 @@ class HttpServer:
             self._bell = bell
             self._crew = crew
         reloads = kind == "process" or self._tls is not None
-        restore = self._take_signals(bell, reloads=reloads)
+        restore = take_signals(bell, self._on_end_signal, self._on_hangup, reloads=reloads)
         try:
             crew.start()
-            self._supervise(crew, bell)
+            self._supervise(crew, bell, reloads)
         finally:
             self.close()
             try:
@@ -405,8 +413,9 @@ class HttpServer:
         self._crew = worker
         self._signals = []
 
-    def _supervise(self, crew: Crew, bell: Bell) -> None:
-        """Wait until the server is to end, and see it out."""
+    def _supervise(self, crew: Crew, bell: Bell, reloads: bool) -> None:
+        """Wait until the server is to end, and see it out. Whether it *reloads* anything decides
+        what a SIGHUP does."""
         give_up_at: float | None = None
         while True:
             due = crew.tend()
@@ -420,6 +429,8 @@ class HttpServer:
                 self._begin_drain(budget_ms)
             elif self._reload_asked:
                 self._reload_asked = False
+                if not reloads:
+                    error_log.warning(_NOTHING_TO_RELOAD)
                 if reload_logged(self._tls):
                     crew.renew_tls()
                 crew.replace_all()
@@ -440,35 +451,18 @@ class HttpServer:
             if self._bell is not None:
                 self._bell.ring()
 
-    def _take_signals(self, bell: Bell, *, reloads: bool) -> Callable[[], None]:
-        """Catch SIGINT and SIGTERM, and SIGHUP where the server *reloads*, on the main thread
-        only. What it returns puts back the handlers found."""
-        if threading.current_thread() is not threading.main_thread():
-            return lambda: None
+    def _on_end_signal(self, number: int) -> None:
+        self._signals.append(number)  # first: another signal may come in between
+        if len(self._signals) > 1:
+            self.close()
+        self._ring()
 
-        def on_signal(number: int, _frame: FrameType | None) -> None:
-            self._signals.append(number)  # first: another signal may come in between
-            if len(self._signals) > 1:
-                self.close()
-            self._ring()
-
-        def on_hangup(_number: int, _frame: FrameType | None) -> None:
+    def _on_hangup(self, terminal_is_gone: bool) -> None:
+        if not terminal_is_gone:
             self._reload_asked = True
-            self._ring()
-
-        before: dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, on_signal)
-        if reloads:
-            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
-        woken_before = signal.set_wakeup_fd(bell.write_fd, warn_on_full_buffer=False)
-
-        def restore() -> None:
-            signal.set_wakeup_fd(woken_before)
-            for number, found in before.items():
-                signal.signal(number, signal.SIG_DFL if found is None else found)
-
-        return restore
+        elif not self._signals:  # several may come of it: none of them cuts a drain short
+            self._signals.append(signal.SIGHUP)
+        self._ring()
 
     def reload_tls(self) -> None:
         """Read the certificates again; connections from now on get them, those there are go on.

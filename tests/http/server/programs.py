@@ -17,7 +17,8 @@ from typing import Any
 from serving import PATIENCE, Address, Peer
 
 PROGRAM = """
-import dataclasses, json, logging, os, random, signal, socket, stat, sys, threading, time
+import dataclasses, fcntl, json, logging, os, random, signal, socket, stat, sys, termios
+import threading, time
 from pathlib import Path
 import flare.http.server.connection
 from flare.http import HttpServer, ServerConfig, ok
@@ -29,6 +30,12 @@ logging.basicConfig(stream=sys.stdout, format="log: %(message)s")
 
 if options.get("patient"):  # with clients that are held up when the server leaves
     flare.http.server.connection._LAST_MS = 10_000
+if "terminal" in options:
+    fcntl.ioctl(options["terminal"], termios.TIOCSCTTY, 0)
+if options.get("nohup"):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+if options.get("own_hangup"):
+    signal.signal(signal.SIGHUP, lambda *_: say("my hangup"))
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
@@ -158,7 +165,7 @@ class Program:
             text=True,
             start_new_session=True,
             env={**os.environ, **(env or {})},
-            pass_fds=options.get("fds", ()),
+            pass_fds=options.get("fds") or [options[n] for n in ("terminal",) if n in options],
         )
         self.lines: list[str] = []
         self._more = threading.Condition()
