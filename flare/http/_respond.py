@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from flare.http.body import as_bytes
 from flare.http.proto.chunked import is_forbidden_trailer
 from flare.http.proto.encoder import field_line, status_line
 from flare.http.proto.fields import Item, is_secret_name
@@ -22,7 +23,6 @@ __all__ = [
     "COUNTED_BODY",
     "KEEP_ALIVE",
     "UNTIL_CLOSE_BODY",
-    "as_bytes",
     "buffered_head",
     "content_length_line",
     "known_start",
@@ -182,10 +182,3 @@ def response_problem(result: object) -> Exception | None:
         except TypeError as error:
             return error
     return None
-
-
-def as_bytes(data: object) -> bytes:
-    """*data*, which must be bytes-like, as bytes. Raises ``TypeError``."""
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise TypeError(f"a body must be bytes, not {type(data).__name__}")

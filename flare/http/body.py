@@ -24,12 +24,14 @@ __all__ = [
     "InlineBody",
     "IterableBody",
     "as_body",
+    "as_bytes",
     "close_source",
     "drain_body",
 ]
 
 FILE_CHUNK_BYTES = 64 * 1024
 _NEVER = Cancel.never()
+_END: Any = object()
 
 
 @runtime_checkable
@@ -101,7 +103,10 @@ class IterableBody:
         return None
 
     def next_chunk(self, cancel: Cancel) -> bytes | None:
-        return next(self._iterator, None)
+        chunk = next(self._iterator, _END)
+        if chunk is None:  # which would be taken for the end of a whole body
+            raise TypeError("a streamed body must yield bytes, not None")
+        return None if chunk is _END else chunk
 
     def close(self) -> None:
         close_source(self._iterator)
@@ -223,6 +228,13 @@ def as_body(source: Any) -> Body:
     raise ValidationError("body", f"cannot stream a {type(source).__name__}")
 
 
+def as_bytes(data: object) -> bytes:
+    """*data*, which must be bytes-like, as bytes. Raises ``TypeError``."""
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"a body must be bytes, not {type(data).__name__}")
+
+
 def close_source(source: object) -> None:
     """Call ``source.close()`` if there is one."""
     close = getattr(source, "close", None)
@@ -239,7 +251,7 @@ def drain_body(body: Any, cancel: Cancel = _NEVER) -> bytes:
             chunk = body.next_chunk(cancel)
             if chunk is None:
                 break
-            parts += chunk
+            parts += as_bytes(chunk)
     finally:
         close_source(body)
     return bytes(parts)

@@ -13,6 +13,8 @@ import pytest
 from flare.errors import ValidationError
 from flare.http import Body, Cancel, CancelCell, CancelReason, ChunkedBody, InlineBody, drain_body
 from flare.http.body import ChunkSource, FileBody, IterableBody, as_body
+from flare.http.response import StreamingResponse
+from flare.testing import TestClient
 
 NEVER = Cancel.never()
 
@@ -175,3 +177,11 @@ def test_draining_closes_a_source_that_fails() -> None:
     with pytest.raises(OSError, match="gone"):
         drain_body(source)
     assert source.closed == 1
+
+
+@pytest.mark.parametrize("chunk", [None, "text", 5])
+def test_what_is_no_bytes_is_neither_a_chunk_nor_the_end(chunk: Any) -> None:
+    with pytest.raises(TypeError, match=type(chunk).__name__.removesuffix("Type")):
+        drain_body(iter([b"ab", chunk, b"c"]))
+    with pytest.raises(TypeError):
+        TestClient(lambda _: StreamingResponse(200, iter([b"ab", chunk]))).get("/")

@@ -8,9 +8,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flare.errors import NetworkError
 from flare.http import HttpClient, HttpServer, Request, Response, StreamingResponse
 from flare.net import SocketAddr
 from flare.testing import running_server
@@ -35,7 +37,16 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 def handle(request: Request) -> Response:
     if request.path == "/stream":
         return StreamingResponse(200, (b"x" * 10_000 for _ in range(100)))
+    if request.path == "/none":
+        return StreamingResponse(200, broken())
     return Response(200, body=request.path.encode() + request.body)
+
+
+def broken() -> Iterator[Any]:
+    """Chunks, one of which is none; the end is not where it seems to be."""
+    yield b"first"
+    yield None
+    yield b"last"
 
 
 @contextmanager
@@ -57,6 +68,18 @@ def test_calls(pki, wire):
             assert sum(map(len, download)) == 1_000_000
         with client.get_streaming("/stream") as download:
             download.read_chunk(10)
+        assert client.get("/after").body == b"/after"
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_none_among_the_chunks_is_no_end_of_a_body(pki, wire):
+    scheme, settings, _ = WIRES[wire]
+    with serving(scheme, pki) as base, HttpClient(base, verify=pki.bundle, **settings) as client:
+        client.get("/")
+        with pytest.raises(NetworkError):
+            client.get("/none")
+        with pytest.raises(TypeError, match="not None"):
+            client.post("/echo", broken())
         assert client.get("/after").body == b"/after"
 
 

@@ -17,7 +17,7 @@ from flare.http._respond import (
     response_problem,
     streaming_head,
 )
-from flare.http.body import Body, close_source
+from flare.http.body import Body, as_bytes, close_source
 from flare.http.cancel import Cancel
 from flare.http.handler import as_handler_function
 from flare.http.proto.chunked import encode_chunk, encode_last_chunk
@@ -172,7 +172,7 @@ def _streamed(
     if bare:
         return
     while (chunk := source.next_chunk(_NEVER)) is not None:
-        if chunk:
-            yield encode_chunk(chunk) if framing == CHUNKED_BODY else bytes(chunk)
+        if piece := as_bytes(chunk):
+            yield encode_chunk(piece) if framing == CHUNKED_BODY else piece
     if framing == CHUNKED_BODY:
         yield encode_last_chunk(result.trailers.items())

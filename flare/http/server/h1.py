@@ -13,7 +13,6 @@ from flare.http._respond import (
     CHUNKED_BODY,
     COUNTED_BODY,
     UNTIL_CLOSE_BODY,
-    as_bytes,
     buffered_head,
     content_length_line,
     has_no_content,
@@ -22,7 +21,7 @@ from flare.http._respond import (
     streaming_head,
     wants_close,
 )
-from flare.http.body import Body, FileBody, close_source
+from flare.http.body import Body, FileBody, as_bytes, close_source
 from flare.http.cancel import CancelCell, CancelReason
 from flare.http.forwarded import ProxyPeer
 from flare.http.proto.chunked import encode_chunk, encode_last_chunk
