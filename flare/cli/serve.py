@@ -8,16 +8,13 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from flare.cli import CommandError
 from flare.cli.listen import bound_server, places_of
 from flare.cli.tls import certificates
 from flare.errors import NetworkError, ValidationError
-from flare.http.handler import as_handler_function
-from flare.http.request import Request
-from flare.http.response import Response
+from flare.http.handler import HandlerLike, as_handler_function
 from flare.http.server import ServerConfig
 from flare.http.server.crew import choose_kind
 from flare.http.server.processes import WorkerStartError
@@ -54,7 +51,7 @@ def _serve(arguments: argparse.Namespace, config: ServerConfig) -> int:
     except ValidationError as error:
         raise CommandError(f"{_FLAGS.get(error.field, error.field)}: {error.reason}") from None
 
-    def load() -> Callable[[Request], Response]:
+    def load() -> HandlerLike:
         return load_handler(arguments.app)
 
     if kind == "thread":
@@ -104,7 +101,7 @@ def _listed(text: str) -> list[str]:
     return [entry for entry in (part.strip() for part in text.split(",")) if entry]
 
 
-def load_handler(path: str) -> Callable[[Request], Response]:
+def load_handler(path: str) -> HandlerLike:
     """The handler at ``module:name`` (the name may be dotted)."""
     module_name, colon, name = path.partition(":")
     if not (module_name and colon and name):
@@ -125,9 +122,11 @@ def load_handler(path: str) -> Callable[[Request], Response]:
         except AttributeError:
             raise CommandError(f"module {module_name!r} has no {name!r}") from None
     try:
-        return as_handler_function(found)
+        as_handler_function(found)
     except TypeError as error:
         raise CommandError(f"{path}: {error}") from None
+    handler: HandlerLike = found  # itself: a router's routes say how they are to be called
+    return handler
 
 
 def _import_failure(module_name: str, error: BaseException) -> str:

@@ -20,6 +20,7 @@ from flare.http.handler import (
     body_marks,
     check_dispatch,
     check_stream_body,
+    dispatch_mark,
 )
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Route:
         self.flare_stream_body = bool(stream_body)
         self.flare_max_body_size = max_body_size
         if dispatch is None:
-            dispatch = getattr(handler, "flare_dispatch", None)
+            dispatch = dispatch_mark(handler)
         if dispatch is not None:
             check_dispatch(dispatch)
         self.method = method

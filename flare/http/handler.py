@@ -8,7 +8,7 @@ run on any thread, and several requests may be in it at once.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import (
     TYPE_CHECKING,
@@ -183,11 +183,31 @@ def as_handler_function(handler: object) -> HandlerFunction:
 def dispatch_key(handler: object, req: Request) -> object:
     """What the time that *req* takes in *handler* is remembered under.
 
-    The answer of its ``dispatch_key(req)`` where it has that method, as routers and wrappers do:
-    the matched route, the inner handler. Else the handler itself.
+    The answer of its ``dispatch_key(req)`` where it has that method, as routers have: the matched
+    route. Else the same of its ``inner``, unless it is marked itself (``dispatch``,
+    ``stream_body``); else the handler itself.
     """
+    handler = key_source(handler)
     find = getattr(handler, "dispatch_key", None)
     return handler if find is None else find(req)
+
+
+def key_source(handler: object) -> object:
+    """Whom ``dispatch_key`` asks: *handler*, its ``inner``, the ``inner`` of that and so on, up to
+    the first that has a ``dispatch_key`` or a mark of its own."""
+    for _ in range(_MOST_LAYERS):
+        if (
+            hasattr(handler, "dispatch_key")
+            or getattr(handler, "flare_dispatch", None) is not None
+            or getattr(handler, "flare_stream_body", None) is not None
+        ):
+            break
+        inner = getattr(handler, "inner", None)
+        # A method of that name is another object each time, and nothing to remember by.
+        if not _is_handler(inner) or inner is not getattr(handler, "inner", None):
+            break
+        handler = inner
+    return handler
 
 
 _T = TypeVar("_T")
@@ -254,35 +274,53 @@ def check_stream_body(stream_body: object, max_body_size: int | None) -> None:
 
 def body_marks(handler: object) -> tuple[bool, int | None]:
     """What ``stream_body()`` set on *handler*, or on what it wraps."""
-    while True:
-        marked = getattr(handler, "flare_stream_body", None)
+    for layer in _layers(handler):
+        marked = getattr(layer, "flare_stream_body", None)
         if marked is not None:
-            return bool(marked), getattr(handler, "flare_max_body_size", None)
-        inner = _inner(handler)
-        if inner is None:
-            return False, None
-        handler = inner
+            return bool(marked), getattr(layer, "flare_max_body_size", None)
+    return False, None
+
+
+def dispatch_mark(handler: object) -> DispatchMode | None:
+    """What ``dispatch()`` set on *handler*, or on what it wraps."""
+    for layer in _layers(handler):
+        mode: DispatchMode | None = getattr(layer, "flare_dispatch", None)
+        if mode is not None:
+            return mode
+    return None
 
 
 def may_stream_body(handler: object) -> bool:
     """Whether a request for *handler* may be one that ``stream_body`` is for."""
-    ask = getattr(handler, "_may_stream_body", None)
-    if ask is not None:
-        return bool(ask())
-    if body_marks(handler)[0]:
-        return True
-    inner = _inner(handler)
+    layer = handler
+    for layer in _layers(handler):
+        ask = getattr(layer, "_may_stream_body", None)
+        if ask is not None:
+            return bool(ask())
+        if getattr(layer, "flare_stream_body", False):
+            return True
     # One that wraps in its own way has only dispatch_key to tell what is in it.
-    return hasattr(handler, "dispatch_key") if inner is None else may_stream_body(inner)
+    return hasattr(layer, "dispatch_key")
 
 
-def _inner(handler: object) -> object:
-    """What one of the adapters here, or an ``App``, wraps."""
-    for name in ("inner", "f", "handler"):
-        inner = getattr(handler, name, None)
-        if callable(inner) or hasattr(inner, "serve") or hasattr(inner, "serve_view"):
-            return inner
-    return None
+_MOST_LAYERS = 64  # one that wraps itself has no end
+
+
+def _layers(handler: object) -> Iterator[object]:
+    """*handler*, and what the adapters here, an ``App``, or a middleware wrap."""
+    for _ in range(_MOST_LAYERS):
+        yield handler
+        found = (getattr(handler, name, None) for name in ("inner", "f", "handler"))
+        inner = next(filter(_is_handler, found), None)
+        if inner is None:
+            return
+        handler = inner
+
+
+def _is_handler(what: object) -> bool:
+    return not isinstance(what, type) and (
+        callable(what) or hasattr(what, "serve") or hasattr(what, "serve_view")
+    )
 
 
 class FnHandler:

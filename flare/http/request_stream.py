@@ -327,21 +327,26 @@ class StreamedRequest(Request):
     """A request whose handler began before its body was all there, and reads it from ``stream``.
 
     ``body``, and what is made of it (``text``, ``json``), reads the rest of the stream to its end
-    first: all of it in memory, so only for a body known to be small.
+    first: all of it in memory, so only for a body known to be small. For a handler that asked for
+    no stream it raises ``RequestBodyError`` (413) past ``ServerConfig.max_body_size``.
     """
 
-    __slots__ = ("_whole",)
+    __slots__ = ("_bounded", "_most", "_whole")
 
     _stream: RequestStream
     _whole: bytes | None
+    _bounded: bool  # whether ``body`` may have no more than ``_most`` bytes
+    _most: int
 
     @classmethod
     def _streaming(
-        cls, head: RequestHead, queue: BodyQueue, peer: SocketAddr, expose_errors: bool
+        cls, head: RequestHead, queue: BodyQueue, peer: SocketAddr, expose_errors: bool, most: int
     ) -> StreamedRequest:
         self = cls._from_head(head, b"", peer, expose_errors)
         assert isinstance(self, cls)
         self._whole = None
+        self._bounded = False
+        self._most = most
         self._stream = RequestStream(queue)
         return self
 
@@ -350,7 +355,12 @@ class StreamedRequest(Request):
         """The rest of the body."""
         whole = self._whole
         if whole is None:
-            whole = self._whole = self._stream.read()
+            stream = self._stream
+            whole = stream.read(self._most + 1 if self._bounded else -1)
+            if self._bounded and len(whole) > self._most:
+                stream.close()  # the rest must not pass for the whole
+                raise RequestBodyError(413)
+            self._whole = whole
         return whole
 
     @body.setter
@@ -367,5 +377,5 @@ class StreamedRequest(Request):
         for name in Request.__slots__:
             if name != "body" and hasattr(self, name):
                 setattr(other, name, getattr(self, name))
-        other._whole = self._whole
+        other._whole, other._bounded, other._most = self._whole, self._bounded, self._most
         return other

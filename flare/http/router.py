@@ -31,9 +31,11 @@ from flare.http.handler import (
     HandlerLike,
     as_handler_function,
     dispatch_key,
+    key_source,
     may_stream_body,
 )
 from flare.http.request import Request
+from flare.http.request_stream import StreamedRequest
 from flare.http.response import Response, bad_request, not_found
 
 __all__ = ["Match", "Route", "Router"]
@@ -115,6 +117,7 @@ class Router(RouteListing, Handler):
         self._literals: dict[str, dict[str, Route]] = {}
         self._mounts: list[_Mount] = []
         self._fallback: Route | None = None
+        self._keyed_fallback: Route | None = None  # the same, where it is asked for the key
 
     @overload
     def route(
@@ -202,7 +205,9 @@ class Router(RouteListing, Handler):
         """
         if self._fallback is not None:
             raise ValidationError("fallback", "there is one already")
-        self._fallback = Route("", (), handler)
+        route = self._fallback = Route("", (), handler)
+        if hasattr(key_source(handler), "dispatch_key"):
+            self._keyed_fallback = route
         return handler
 
     def ws(self, path: str, handler: Any = _LEFT_OUT, **options: Any) -> Any:
@@ -228,8 +233,16 @@ class Router(RouteListing, Handler):
         if paths is not None:
             route = paths.get(req.url)
             if route is not None:
+                if type(req) is StreamedRequest:
+                    req._bounded = not route.flare_stream_body
                 return route.function(req)
-        return self._recall(req).serve(req)
+        match = self._known(req)
+        if match is None or match.request is not None:
+            # What a mounted handler gets is made now: req may have changed since.
+            match = self.match(req)
+        if type(req) is StreamedRequest:
+            _bound_body(req, match)
+        return match.serve(req)
 
     __call__ = serve
 
@@ -241,8 +254,8 @@ class Router(RouteListing, Handler):
             if route is not None:
                 return route, route.function
         match = self.match(req)
-        if match.request is not None:
-            return dispatch_key(match.target, match.request), match.serve
+        if match.request is not None or match.target is self._keyed_fallback:
+            return self._key_of(match, req), match.serve
         return match.target, match.serve
 
     def literal_route(self, method: str, url: str) -> Route | None:
@@ -252,21 +265,29 @@ class Router(RouteListing, Handler):
         return paths.get(url) if paths is not None else None
 
     def dispatch_key(self, req: Request) -> object:
-        """The matched ``Route``; for a mount what its handler says; else this router."""
-        match = self._recall(req)
+        """The matched ``Route``; for a mount or the fallback what its handler says; else this
+        router."""
+        match = self._known(req)
+        if match is None:
+            match = self.match(req)
+            req._match = (self, req.method, req.url, match)
+        return self._key_of(match, req)
+
+    def _key_of(self, match: Match, req: Request) -> object:
         if match.request is not None:
             return dispatch_key(match.target, match.request)
+        fallback = self._keyed_fallback
+        if fallback is not None and match.target is fallback:
+            return dispatch_key(fallback.handler, req)
         return match.target
 
-    def _recall(self, req: Request) -> Match:
-        """The match found before for this very request, or a new one that is remembered."""
+    def _known(self, req: Request) -> Match | None:
+        """The match found before for this very request."""
         known = getattr(req, "_match", None)
         if known is not None and known[:3] == (self, req.method, req.url):
             found: Match = known[3]
             return found
-        match = self.match(req)
-        req._match = (self, req.method, req.url, match)
-        return match
+        return None
 
     def match(self, req: Request) -> Match:
         """Where *req* leads. Changes nothing about the request."""
@@ -310,9 +331,11 @@ class Router(RouteListing, Handler):
         return Match(self, _not_found)
 
     def _may_stream_body(self) -> bool:
-        routes = [*self._routes, *filter(None, [self._fallback])]
-        return any(route.flare_stream_body for route in routes) or any(
-            may_stream_body(mount.handler) for mount in self._mounts
+        handlers = [mount.handler for mount in self._mounts]
+        if self._fallback is not None:
+            handlers.append(self._fallback.handler)
+        return any(route.flare_stream_body for route in self._routes) or any(
+            map(may_stream_body, handlers)
         )
 
     def _methods(self) -> list[str]:
@@ -325,6 +348,17 @@ class Router(RouteListing, Handler):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self._routes)} routes>"
+
+
+def _bound_body(req: StreamedRequest, match: Match) -> None:
+    """See to it that a handler which asked for no stream can read no more than other bodies have:
+    who answers was foretold by the request as it came, and a middleware may have changed it."""
+    target = match.target
+    streams = target.flare_stream_body if isinstance(target, Route) else may_stream_body(target)
+    req._bounded = not streams
+    if match.request is not None:
+        assert isinstance(match.request, StreamedRequest)
+        match.request._bounded = not streams
 
 
 _raw_segment = re.compile(r"/*[^/?#]+").match

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from flare import get
+from flare import get, post
 from flare.cli import main
 
 DEADLINE = 20
@@ -182,4 +182,17 @@ def test_reload_takes_several_workers_along(folder: Path) -> None:
         while ask(base)[1] != "the second":
             assert time.monotonic() < deadline
         program.send_signal(signal.SIGINT)
+        assert program.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_routes_of_a_router_are_served_as_they_ask(folder: Path, workers: str) -> None:
+    (folder / "app.py").write_text(
+        "from flare import Router, ok\n"
+        "app = Router()\n"
+        "app.post('/', lambda req: ok(type(req).__name__), stream_body=True)\n"
+    )
+    with started(folder, "--workers", workers) as program:
+        assert post(base_of(program), b"body").text() == "StreamedRequest"
+        program.send_signal(signal.SIGTERM)
         assert program.wait(DEADLINE) == 0

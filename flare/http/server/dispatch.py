@@ -28,7 +28,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from flare.http.cancel import CancelCell
-from flare.http.handler import dispatch_key
+from flare.http.handler import dispatch_key, key_source
 from flare.http.request_view import RequestView
 from flare.http.response import Response
 from flare.http.router import Router
@@ -141,7 +141,8 @@ class Dispatch:
         self._handler = handler
         self._function = function
         self._router = handler if type(handler) is Router else None
-        self._keyed = hasattr(handler, "dispatch_key")
+        self._asked: Any = key_source(handler)
+        self._keyed = hasattr(self._asked, "dispatch_key")
         self._takes_cancel = isinstance(handler, (Cancellable, Viewing))
         self._default = worker.config.dispatch
         self._threads = worker.config.handler_threads
@@ -188,7 +189,7 @@ class Dispatch:
             key, function = self._router.resolve(request)
         else:
             function = self._function
-            key = dispatch_key(self._handler, request) if self._keyed else self._handler
+            key = self._asked.dispatch_key(request) if self._keyed else self._asked
         return function, self._fates.get(id(key)) or self._new_fate(self._fates, key)
 
     def plan(self, head: RequestHead) -> Plan:
@@ -197,7 +198,7 @@ class Dispatch:
         function = self._function
         if head.method == "HEAD" or not head.keep_alive or self._takes_cancel:
             return Plan(head, function, _ROAD)
-        key: object = self._handler
+        key: object = self._asked
         if self._router is not None:
             key = route = self._router.literal_route(head.method, head.target)
             if route is None:
@@ -215,7 +216,7 @@ class Dispatch:
             if router is not None:
                 key = router.dispatch_key(request)
             else:
-                key = dispatch_key(self._handler, request)
+                key = dispatch_key(self._asked, request)
             if not getattr(key, "flare_stream_body", False):
                 return None
             limit: int | None = getattr(key, "flare_max_body_size", None)

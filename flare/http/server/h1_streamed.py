@@ -60,7 +60,9 @@ class StreamingWire(RefusingWire):
         if limit is None:
             return None
         queue = self._incoming = BodyQueue()
-        request = StreamedRequest._streaming(head, queue, self._peer, expose_errors)
+        request = StreamedRequest._streaming(
+            head, queue, self._peer, expose_errors, config.max_body_size
+        )
         # A peer that has begun to send the body does not wait for leave (RFC 9110 section 10.1.1).
         self._continue_due = head.expect_continue and not self._decoder.buffered
         self.feed_body()

@@ -149,7 +149,7 @@ class H2Streams(SocketConnection):
         head, config = self._codec.head_of(sid), worker.config
         queue = BodyQueue()
         request = StreamedRequest._streaming(
-            cast(Any, head), queue, self.peer, config.expose_error_messages
+            cast(Any, head), queue, self.peer, config.expose_error_messages, config.max_body_size
         )
         if self.tls_info is not None:
             request.tls_info = self.tls_info
