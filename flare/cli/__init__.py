@@ -144,6 +144,11 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reload", action="store_true", help="start anew when a .py file changes")
     parser.add_argument("--access-log", action="store_true", help="a line a request on stdout")
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="of the lines on stderr; debug has tracebacks; default: warning",
+    )
     parser.set_defaults(run=_run_serve)
 
 

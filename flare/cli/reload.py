@@ -68,6 +68,8 @@ def _run(arguments: argparse.Namespace, backlog: int) -> int:
                 command += ["--" + flag.replace("_", "-"), value]
         if arguments.access_log:
             command.append("--access-log")
+        if arguments.log_level is not None:
+            command += ["--log-level", arguments.log_level]
         stop = _Stop()
         with stop:
             while not stop.asked:

@@ -59,6 +59,8 @@ def _serve(arguments: argparse.Namespace, config: ServerConfig) -> int:
         load = lambda: handler  # noqa: E731
     if arguments.access_log:
         log_to_stdout()
+    if arguments.log_level is not None:
+        _set_log_level(arguments.log_level)
     with bound_server(arguments, config) as server:
         print(
             f"flare: {arguments.app} on {places_of(server)}"
@@ -141,6 +143,14 @@ def _import_failure(module_name: str, error: BaseException) -> str:
         where = f" at {error.filename}:{error.lineno}"
     text = " ".join(str(error).split())
     return f"cannot import {module_name!r}: {type(error).__name__}: {text}{where}"
+
+
+def _set_log_level(name: str) -> None:
+    """Log from that level on; on stderr, unless the application configured logging."""
+    level = logging.getLevelNamesMapping()[name.upper()]
+    logging.getLogger("flare").setLevel(level)
+    if logging.lastResort is not None:
+        logging.lastResort.setLevel(level)
 
 
 def log_to_stdout() -> None:

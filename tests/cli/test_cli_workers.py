@@ -62,6 +62,12 @@ def read_until(program: subprocess.Popen[str], pattern: str) -> re.Match[str]:
     raise AssertionError(f"the program ended without {pattern!r}: {seen}")
 
 
+def rest_of(program: subprocess.Popen[str]) -> str:
+    """What a program that has ended said besides."""
+    assert program.stdout is not None
+    return program.stdout.read()
+
+
 def base_of(program: subprocess.Popen[str]) -> str:
     return read_until(program, r"on (http://\S+/) \(\d workers?\)")[1]
 
@@ -196,3 +202,38 @@ def test_the_routes_of_a_router_are_served_as_they_ask(folder: Path, workers: st
         assert post(base_of(program), b"body").text() == "StreamedRequest"
         program.send_signal(signal.SIGTERM)
         assert program.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--log-level", "debug"], True),
+        (["--log-level", "debug", "--workers", "2"], True),
+        (["--log-level", "info"], False),
+        ([], False),
+    ],
+)
+def test_tracebacks_are_shown_to_who_asks(folder: Path, arguments: list[str], shown: bool) -> None:
+    (folder / "app.py").write_text("def app(request):\n    return {}['key']\n")
+    with started(folder, *arguments) as program:
+        assert get(base_of(program)).status == 500
+        read_until(program, r"^GET / from .*: KeyError: 'key' at .*app\.py:2 in app$")
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(DEADLINE) == 0
+        assert ("Traceback (most recent call last)" in rest_of(program)) == shown
+
+
+def test_the_applications_own_logging_is_left_alone(folder: Path) -> None:
+    (folder / "app.py").write_text(
+        "import logging\n"
+        "logging.basicConfig(format='mine: %(message)s')\n"
+        "def app(request):\n    return {}['key']\n"
+    )
+    with started(folder, "--log-level", "error", "--workers", "2") as program:
+        assert get(base_of(program)).status == 500
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(DEADLINE) == 0
+        rest = rest_of(program)
+        assert [line[:15] for line in rest.splitlines() if "KeyError" in line] == [
+            "mine: GET / fro"
+        ]

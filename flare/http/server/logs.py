@@ -7,10 +7,12 @@ that a terminal would obey gets through (attacks on logs have used both).
 from __future__ import annotations
 
 import logging
+import os
 import re
 import traceback
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
+from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec
 
 from flare.errors import HttpStatusError, ValidationError
@@ -118,19 +120,54 @@ def log_connection_error(peer: SocketAddr, error: BaseException) -> None:
 
 
 def _describe(error: BaseException) -> str:
-    """The class of *error*, its text, and where it was raised."""
+    """The class of *error*, its text, and where it was raised, innermost first as in a traceback
+    read from its end."""
     try:
         text = str(error)
     except Exception:
         text = "(it has no text)"
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = ""
-    if trace is not None:
-        code = trace.tb_frame.f_code
-        where = f" at {code.co_filename}:{trace.tb_lineno} in {code.co_name}"
-    return f"{type(error).__name__}: {escape(text)}{escape(where)}"
+    where = _places(error.__traceback__)
+    return f"{type(error).__name__}: {escape(text)}{escape(f' at {where}' if where else '')}"
+
+
+def _places(trace: TracebackType | None) -> str:
+    """The innermost place of *trace*, and, where that is none of the application's, the innermost
+    one that is: who only reads of ``json/decoder.py`` does not know where to look."""
+    places = [
+        (frame.f_code.co_filename, f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}")
+        for frame, line in traceback.walk_tb(trace)
+    ]
+    if not places:
+        return ""
+    innermost = places[-1][1]
+    own = [depth for depth, (name, _) in enumerate(reversed(places)) if not _is_library(name)]
+    if not own or not own[0]:
+        return innermost
+    return f"{innermost} < {'... < ' if own[0] > 1 else ''}{places[-1 - own[0]][1]}"
+
+
+def _is_library(filename: str) -> bool:
+    """Whether *filename* belongs to Python's own library, or to this package."""
+    if filename.startswith("<frozen "):
+        return True
+    for folder in _library_folders():
+        if filename.startswith(folder):
+            inside = filename[len(folder) :]
+            return not inside.startswith(("site-packages" + os.sep, "dist-packages" + os.sep))
+    return False
+
+
+@cache
+def _library_folders() -> frozenset[str]:
+    import sysconfig  # an error is soon enough
+
+    own = os.path.abspath(__file__)
+    for _ in __name__.split("."):
+        own = os.path.dirname(own)
+    own = os.path.join(own, __name__.partition(".")[0])
+    found = {own, os.path.dirname(os.__file__)}
+    found |= {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    return frozenset(os.path.join(folder, "") for folder in found)
 
 
 @_unfailing

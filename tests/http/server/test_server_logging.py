@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import sysconfig
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from serving import Connect, Serve, Start
 
 from flare.errors import HttpStatusError, ValidationError
-from flare.http import Request, Response, ok
+from flare.http import Request, Response, ok, redirect
 from flare.http.server import ServerConfig, stream_response
 from flare.http.server.logs import escape
 
@@ -103,6 +105,51 @@ def test_a_handler_error_is_one_line_with_its_place(
     assert line.endswith("in handler")
     assert line.isascii()
     assert line.isprintable()
+
+
+def refused(_: Request) -> Response:
+    raise ValueError("here")
+
+
+def in_a_library(request: Request) -> Response:
+    return ok(json.loads("{"))
+
+
+def in_flare(request: Request) -> Response:
+    return redirect("/", status=200)
+
+
+def in_a_package(request: Request) -> Response:
+    code = compile("def call():\n    raise KeyError('it')\n", PACKAGE, "exec")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    names["call"]()
+    raise AssertionError
+
+
+PACKAGE = sysconfig.get_path("stdlib") + "/site-packages/thing.py"
+
+
+@pytest.mark.parametrize(
+    ("handler", "place"),
+    [
+        (refused, rf" at {__file__}:\d+ in refused"),
+        (
+            in_a_library,
+            rf" at \S+/json/decoder.py:\d+ in \w+ < ... < {__file__}:\d+ in in_a_library",
+        ),
+        (in_flare, rf" at \S+/response.py:\d+ in redirect < {__file__}:\d+ in in_flare"),
+        (in_a_package, rf" at {PACKAGE}:2 in call"),
+    ],
+)
+def test_the_place_of_an_error_is_the_applications(
+    serve: Serve, connect: Connect, lines: Lines, handler: Any, place: str
+) -> None:
+    peer = connect(serve(handler))
+    peer.get("/")
+    peer.read()
+    (line,) = lines("flare.error")
+    assert re.search(place + "$", line), line
 
 
 @pytest.mark.parametrize(
