@@ -123,8 +123,8 @@ class FileBody:
     response off. A regular file is not read into the process where the connection can take it
     from the system (``sendfile``). ``close`` closes the file.
 
-    Raises ``OSError`` where *file* cannot be opened, ``ValidationError`` for an *offset* or
-    *length* below 0.
+    Raises ``OSError`` where *file* cannot be opened, ``TypeError`` for one that is open as text,
+    ``ValidationError`` for an *offset* or *length* below 0.
     """
 
     __slots__ = ("_left", "_length", "file", "offset", "opened", "plain")
@@ -138,6 +138,8 @@ class FileBody:
         for name, value in (("offset", offset), ("length", length)):
             if value is not None and value < 0:
                 raise ValidationError(name, f"must be >= 0, got {value}")
+        if isinstance(file, io.TextIOBase):
+            raise TypeError("open the file in binary mode: a body is bytes")
         self.opened = isinstance(file, (str, os.PathLike))
         self.file: IO[bytes] = io.FileIO(file) if isinstance(file, (str, os.PathLike)) else file
         try:
@@ -211,12 +213,13 @@ def _remaining(file: IO[bytes], plain: bool) -> int | None:
 def as_body(source: Any) -> Body:
     """The ``Body`` of *source*: a body, a chunk source, a binary file, an iterable, or bytes.
 
-    Raises ``ValidationError`` for anything else, a text among it: text has no one encoding.
+    Raises ``TypeError`` for anything else, a text and a file opened as text among it: text has no
+    one encoding.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return InlineBody(bytes(source))
     if isinstance(source, str):
-        raise ValidationError("body", "a streamed body is bytes, not str")
+        raise TypeError("a streamed body is bytes, not str")
     if isinstance(source, Body):
         return source
     if isinstance(source, ChunkSource):
@@ -225,7 +228,8 @@ def as_body(source: Any) -> Body:
         return FileBody(source)
     if isinstance(source, Iterable):
         return IterableBody(source)
-    raise ValidationError("body", f"cannot stream a {type(source).__name__}")
+    what = "None" if source is None else f"a {type(source).__name__}"
+    raise TypeError(f"cannot stream {what}")
 
 
 def as_bytes(data: object) -> bytes:

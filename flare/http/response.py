@@ -284,8 +284,9 @@ B = TypeVar("B", bound=Body)
 class StreamingResponse(_StatusMixin, Generic[B]):
     """A response whose body is made while it is sent, one chunk at a time.
 
-    *body* is a ``Body``, a ``ChunkSource``, a binary file, or any iterable of bytes. With a known
-    length it goes out under ``Content-Length``, else chunked; ``trailers`` follow a chunked body.
+    *body* is a ``Body``, a ``ChunkSource``, a binary file, or any iterable of bytes, and anything
+    else a ``TypeError``. With a known length it goes out under ``Content-Length``, else chunked;
+    ``trailers`` follow a chunked body.
     """
 
     __slots__ = ("body", "headers", "reason", "status", "trailers", "version")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from flare.errors import ValidationError
 from flare.http import Body, Cancel, CancelCell, CancelReason, ChunkedBody, InlineBody, drain_body
 from flare.http.body import ChunkSource, FileBody, IterableBody, as_body
 from flare.http.response import StreamingResponse
@@ -139,8 +138,16 @@ def test_anything_that_gives_bytes_is_a_body(source: Any, kind: type[Any]) -> No
 
 @pytest.mark.parametrize("source", ["text", 5, None, object()])
 def test_anything_else_is_not(source: Any) -> None:
-    with pytest.raises(ValidationError, match="body"):
+    with pytest.raises(TypeError, match="stream"):
         as_body(source)
+
+
+def test_a_file_that_is_open_as_text_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with open(tmp_path / "file") as file:
+        for make in (as_body, FileBody):
+            with pytest.raises(TypeError, match="binary"):
+                make(file)
 
 
 def test_protocols_are_told_apart() -> None:

@@ -238,8 +238,9 @@ def test_streamed_responses_know_their_body() -> None:
 
 @pytest.mark.parametrize("body", ["text", 5, None])
 def test_what_is_no_body_cannot_be_streamed(body: Any) -> None:
-    with pytest.raises(ValidationError, match="body"):
-        stream_response(body)
+    for make in (stream_response, lambda source: StreamingResponse(200, source)):
+        with pytest.raises(TypeError, match="stream"):
+            make(body)
 
 
 def test_a_pool_keeps_so_many_and_hands_out_the_last() -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from flare._version import __version__
 from flare.errors import ValidationError
-from flare.http.body import as_body
 from flare.http.client.arguments import (
     as_auth,
     as_cookie_jar,
@@ -21,7 +20,7 @@ from flare.http.client.arguments import (
 )
 from flare.http.client.call import Call
 from flare.http.client.connection import response_limits
-from flare.http.client.content import UNSET, Content, encode_content
+from flare.http.client.content import UNSET, Content, as_source, encode_content
 from flare.http.client.decompress import (
     MAX_DECOMPRESSED_BYTES,
     checked_limit,
@@ -481,7 +480,7 @@ class HttpClient:
             headers.setdefault("Content-Type", content_type)
         headers.set("Transfer-Encoding", "chunked")
         kwargs["headers"] = join_absent(headers, absent)
-        return self.request(method, url, as_body(source), **kwargs)
+        return self.request(method, url, as_source(source), **kwargs)
 
     def get_streaming(self, url: str, **kwargs: Unpack[CallOptions]) -> HttpDownload:
         """GET *url*, without its body: read that from the ``HttpDownload``, and close it.

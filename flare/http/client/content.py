@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from flare.errors import ValidationError
-from flare.http.body import FileBody, as_body, close_source
+from flare.http.body import Body, FileBody, as_body, close_source
 from flare.http.cancel import Cancel
 from flare.http.proto.chunked import encode_chunk, encode_last_chunk
 from flare.http.proto.headers import HeaderMap
@@ -22,7 +22,7 @@ from flare.http.proto.headers import HeaderMap
 if TYPE_CHECKING:
     from flare.http.client.multipart import FilesLike
 
-__all__ = ["UNSET", "Content", "awaits_continue", "encode_content", "encode_pairs"]
+__all__ = ["UNSET", "Content", "as_source", "awaits_continue", "encode_content", "encode_pairs"]
 
 _SLICE_BYTES = 256 * 1024
 # What goes out in the same write as the head. More than this gains nothing from it.
@@ -45,6 +45,14 @@ class _Unset:
 UNSET: Final = _Unset()
 
 
+def as_source(source: Any, field: str = "body") -> Body:
+    """*source* as the ``Body`` it is. Raises ``ValidationError`` naming *field*."""
+    try:
+        return as_body(source)
+    except TypeError as error:
+        raise ValidationError(field, str(error)) from None
+
+
 class Content:
     """The body of one request.
 
@@ -63,9 +71,7 @@ class Content:
         self._file: IO[bytes] | None = None
         self._start = 0
         if source is not None:
-            if isinstance(source, io.TextIOBase):
-                raise ValidationError("body", "open the file in binary mode: a body is bytes")
-            self.source = as_body(source)
+            self.source = as_source(source)
             self.length = self.source.content_length()
             if isinstance(self.source, FileBody):
                 self._remember(self.source.file)

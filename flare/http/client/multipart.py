@@ -6,7 +6,6 @@ with large files goes out under ``Content-Length`` and takes no memory to speak 
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
@@ -16,6 +15,7 @@ from typing import IO, Any, Self
 from flare.errors import ValidationError
 from flare.http.body import as_body, close_source
 from flare.http.cancel import Cancel
+from flare.http.client.content import as_source
 from flare.http.proto.headers import HeaderMap
 
 __all__ = ["FilesLike", "MultipartBody", "MultipartFormBuilder", "encode_form"]
@@ -59,11 +59,9 @@ class _Part:
             if not stat.S_ISREG(status.st_mode):
                 raise ValidationError("data", f"{self.path} is not a regular file")
             self.length = status.st_size
-        elif isinstance(content, io.TextIOBase):
-            raise ValidationError("data", "open the file in binary mode: a part is bytes")
         else:
             self.source = content
-            self.length = as_body(content).content_length()
+            self.length = as_source(content, "data").content_length()
             self.start = _position(content)
 
     def chunks(self) -> Iterator[bytes]:

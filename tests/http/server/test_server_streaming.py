@@ -223,6 +223,30 @@ def test_a_length_that_is_none_gets_500(serve: Serve, connect: Connect, length: 
     assert body.source.closed.is_set()
 
 
+@pytest.mark.parametrize("source", ["text", None, 5, io.StringIO("text")])
+def test_a_source_that_is_none_is_no_fault_of_the_clients(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture, source: Any
+) -> None:
+    peer = connect(serve(lambda _: StreamingResponse(200, source)))
+    peer.get("/")
+    assert peer.read().status == 500
+    assert [r.levelno for r in caplog.records] == [logging.ERROR]
+
+
+def test_a_file_that_is_open_as_text_is_refused(
+    serve: Serve, connect: Connect, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("text")
+
+    def handler(_: Request) -> StreamingResponse[Any]:
+        with open(tmp_path / "file") as file:
+            return StreamingResponse(200, file)
+
+    peer = connect(serve(handler))
+    peer.get("/")
+    assert peer.read().status == 500
+
+
 def test_a_source_is_closed_once_it_is_read(serve: Serve, connect: Connect) -> None:
     source = Source(b"abc")
     peer = connect(serve(lambda _: stream_response(source)))
