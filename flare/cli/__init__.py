@@ -17,7 +17,10 @@ __all__ = ["CommandError", "main"]
 
 
 class CommandError(Exception):
-    """The command cannot be carried out as given; its text is the one line the user gets."""
+    """The command cannot be carried out as given; its text is the one line the user gets, and
+    *code* what the process ends with."""
+
+    code = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.run(arguments)
     except CommandError as error:
         print(f"flare: {error}", file=sys.stderr)
-        return 2
+        return error.code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -20,6 +20,7 @@ from types import FrameType
 from flare._ffi.process import set_parent_death_signal
 from flare.cli import serve
 from flare.cli.listen import bind_listeners
+from flare.cli.output import say
 from flare.cli.tls import certificates
 
 __all__ = ["run", "snapshot"]
@@ -33,6 +34,7 @@ _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "
 def run(arguments: argparse.Namespace) -> int:
     """Serve and watch the ``.py`` files below the current folder, until Ctrl-C or SIGTERM."""
     backlog = serve.config_of(arguments).backlog
+    serve.kind_of(arguments)
     with certificates(arguments):
         return _run(arguments, backlog)
 
@@ -80,7 +82,7 @@ def _run(arguments: argparse.Namespace, backlog: int) -> int:
                 finally:
                     _end(child, leave_seconds)
                 if changed:
-                    print(f"flare: {changed} changed, starting anew", flush=True)
+                    say(f"flare: {changed} changed, starting anew")
     return 0
 
 

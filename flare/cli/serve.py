@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import os
 import sys
 import traceback
-from typing import Any
+from typing import Any, Literal
 
 from flare.cli import CommandError
 from flare.cli.listen import bound_server, places_of
+from flare.cli.output import give_up_output, log_to_stdout, say, set_log_level
 from flare.cli.tls import certificates
 from flare.errors import NetworkError, ValidationError
 from flare.http.handler import HandlerLike, as_handler_function
@@ -19,7 +19,7 @@ from flare.http.server import ServerConfig
 from flare.http.server.crew import choose_kind
 from flare.http.server.processes import WorkerStartError
 
-__all__ = ["config_of", "load_handler", "run"]
+__all__ = ["config_of", "kind_of", "load_handler", "run"]
 
 # What the fields of a refused configuration are called on the command line.
 _FLAGS = {
@@ -45,11 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace, config: ServerConfig) -> int:
-    workers = max(1, arguments.workers)
-    try:
-        kind = choose_kind(workers, arguments.worker_kind)
-    except ValidationError as error:
-        raise CommandError(f"{_FLAGS.get(error.field, error.field)}: {error.reason}") from None
+    workers, kind = arguments.workers, kind_of(arguments)
 
     def load() -> HandlerLike:
         return load_handler(arguments.app)
@@ -60,12 +56,11 @@ def _serve(arguments: argparse.Namespace, config: ServerConfig) -> int:
     if arguments.access_log:
         log_to_stdout()
     if arguments.log_level is not None:
-        _set_log_level(arguments.log_level)
+        set_log_level(arguments.log_level)
     with bound_server(arguments, config) as server:
-        print(
+        say(
             f"flare: {arguments.app} on {places_of(server)}"
-            f" ({workers} worker{'s' if workers > 1 else ''}); Ctrl-C stops",
-            flush=True,
+            f" ({workers} worker{'s' if workers > 1 else ''}); Ctrl-C stops"
         )
         try:
             server.serve_factory(load, workers, worker_kind=kind)
@@ -77,7 +72,34 @@ def _serve(arguments: argparse.Namespace, config: ServerConfig) -> int:
         except NetworkError as error:
             print(f"flare: {error.message}", file=sys.stderr)
             return 1
+        finally:
+            _flush_output()
     return 0
+
+
+def _flush_output() -> None:
+    """See off what the application has printed, if anybody still takes it."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        give_up_output()
+
+
+def kind_of(arguments: argparse.Namespace) -> Literal["thread", "process"]:
+    """What the flags make of the workers."""
+    if arguments.workers < 1:
+        raise CommandError(f"--workers: must be >= 1, got {arguments.workers}")
+    try:
+        kind = choose_kind(arguments.workers, arguments.worker_kind)
+    except ValidationError as error:
+        raise CommandError(f"{_FLAGS.get(error.field, error.field)}: {error.reason}") from None
+    if kind == "thread" and arguments.max_requests:
+        raise CommandError(
+            "--max-requests: only a worker that is a process can be replaced;"
+            " add --worker-kind process"
+        )
+    return kind
 
 
 def config_of(arguments: argparse.Namespace) -> ServerConfig:
@@ -108,13 +130,20 @@ def load_handler(path: str) -> HandlerLike:
     module_name, colon, name = path.partition(":")
     if not (module_name and colon and name):
         raise CommandError(f"expected module:handler, got {path!r}")
+    if "/" in module_name or not all(module_name.split(".")):
+        meant = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        hint = f"; did you mean {meant}:{name}?" if meant else ""
+        raise CommandError(f"{module_name!r} is a path, not the name of a module{hint}")
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            raise CommandError(f"there is no module {module_name!r} here") from None
+            hint = ""
+            if module_name.endswith(".py"):
+                hint = f"; did you mean {module_name.removesuffix('.py')}:{name}?"
+            raise CommandError(f"there is no module {module_name!r} here{hint}") from None
         raise CommandError(_import_failure(module_name, error)) from None
     except (Exception, SystemExit) as error:
         raise CommandError(_import_failure(module_name, error)) from None
@@ -143,21 +172,3 @@ def _import_failure(module_name: str, error: BaseException) -> str:
         where = f" at {error.filename}:{error.lineno}"
     text = " ".join(str(error).split())
     return f"cannot import {module_name!r}: {type(error).__name__}: {text}{where}"
-
-
-def _set_log_level(name: str) -> None:
-    """Log from that level on; on stderr, unless the application configured logging."""
-    level = logging.getLevelNamesMapping()[name.upper()]
-    logging.getLogger("flare").setLevel(level)
-    if logging.lastResort is not None:
-        logging.lastResort.setLevel(level)
-
-
-def log_to_stdout() -> None:
-    """Give ``flare.access`` a handler of its own, unless the application configured logging."""
-    logger = logging.getLogger("flare.access")
-    logger.setLevel(logging.INFO)
-    if not logger.hasHandlers():
-        output = logging.StreamHandler(sys.stdout)
-        output.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(output)

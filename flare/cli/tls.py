@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flare.cli import CommandError
+from flare.cli.output import say
 from flare.errors import AddressParseError
 from flare.net import IpAddr
 
@@ -69,7 +70,7 @@ def certificates(arguments: argparse.Namespace) -> Iterator[None]:
         cert, key = self_signed(Path(folder), hosts)
         arguments.tls_self_signed = False
         arguments.tls_cert, arguments.tls_key = str(cert), str(key)
-        print(f"flare: self-signed, until this ends: {cert}", flush=True)
+        say(f"flare: self-signed, until this ends: {cert}")
         yield
 
 

@@ -147,9 +147,16 @@ def test_an_application_that_does_not_load_is_told_in_one_line(
     ("arguments", "says"),
     [
         (["--workers", "257"], "--workers: at most 256"),
+        (["--workers", "0"], "--workers: must be >= 1, got 0"),
+        (["--workers", "-3"], "--workers: must be >= 1, got -3"),
         (["--backlog", "0"], "--backlog: must be >= 1"),
         (["--graceful-timeout", "-1"], "--graceful-timeout: must be >= 0"),
         (["--max-requests", "-1"], "--max-requests: must be >= 0"),
+        (["--max-requests", "9"], "--max-requests: only .* a process .*--worker-kind process"),
+        (
+            ["--max-requests", "9", "--workers", "2", "--worker-kind", "thread"],
+            "--max-requests: only .* a process .*--worker-kind process",
+        ),
     ],
 )
 def test_flags_that_cannot_be_meant_get_one_line(
@@ -157,11 +164,9 @@ def test_flags_that_cannot_be_meant_get_one_line(
 ) -> None:
     monkeypatch.chdir(folder)
     for reload in ([], ["--reload"]):
-        if reload and "--workers" in arguments:
-            continue  # the child says so
         assert main(["serve", "app:app", "--port", "0", *arguments, *reload]) == 2
         error = capfd.readouterr().err
-        assert error.startswith(f"flare: {says}"), error
+        assert re.match(f"flare: {says}", error), error
         assert error.count("\n") == 1
 
 
@@ -237,3 +242,50 @@ def test_the_applications_own_logging_is_left_alone(folder: Path) -> None:
         assert [line[:15] for line in rest.splitlines() if "KeyError" in line] == [
             "mine: GET / fro"
         ]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--workers", "2"]])
+def test_an_output_that_takes_nothing_is_told_in_one_line(
+    folder: Path, arguments: list[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*SERVE, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=folder,
+            timeout=DEADLINE,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "flare: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--workers", "2"], ["--log-level", "error"]])
+@pytest.mark.parametrize("unbuffered", [[], ["-u"]])
+def test_serving_goes_on_where_nobody_reads_the_access_log(
+    folder: Path, arguments: list[str], unbuffered: list[str]
+) -> None:
+    command = [sys.executable, *unbuffered, *SERVE[2:], "--access-log", *arguments]
+    program = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        base = base_of(program)
+        assert program.stdout is not None
+        program.stdout.close()
+        for _ in range(20):
+            assert get(base).status == 200
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(DEADLINE) == 0
+        assert program.stderr is not None
+        said = program.stderr.read().splitlines()
+        assert len(said) <= (2 if "--workers" in arguments else 1), said
+        assert set(said) <= {"the access log cannot be written: Broken pipe"}
+        assert bool(said) == ("--log-level" not in arguments)
+    finally:
+        try:
+            os.killpg(program.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        program.wait(DEADLINE)
+        for stream in (program.stdout, program.stderr):
+            assert stream is not None
+            stream.close()
