@@ -79,6 +79,8 @@ def split_pattern(path: str, field: str = "path") -> tuple[str, ...]:
     segments = tuple(segment for segment in path.split("/") if segment)
     if "*" in segments[:-1]:
         raise ValidationError(field, f"'*' must be the last segment: {path!a}")
+    if any(len(segment) > 1 and segment[0] == "*" for segment in segments):
+        raise ValidationError(field, f"the rest has no name but '*', as in /files/*: {path!a}")
     names = _captures(segments)
     if len(set(names)) != len(names):
         raise ValidationError(field, f"a parameter is named twice: {path!a}")

@@ -77,6 +77,7 @@ def test_it_needs_its_routes_once():
     [
         ([ComptimeRoute("GET", "/*/x", home)], ValidationError),
         ([ComptimeRoute("GET", "/:a/:a", home)], ValidationError),
+        ([ComptimeRoute("GET", "/a/*b", home)], ValidationError),
         ([ComptimeRoute("get", "/", home)], ValidationError),
         ([ComptimeRoute("GET", "/", home), ComptimeRoute("GET", "", home)], ValidationError),
         ([ComptimeRoute("GET", "/", None)], TypeError),

@@ -61,7 +61,7 @@ class TestMatching:
             ("/users/:id", "/users/*", "id=*"),
             ("/:a/:b", "/1/2", "a=1,b=2"),
             ("/a/:", "/a/:", ""),
-            ("/a/*b", "/a/*b", ""),
+            ("/a/b*", "/a/b*", ""),
             ("/static/*", "/static/a", "*=a"),
             ("/static/*", "/static/a//b/c/", "*=a/b/c"),
             ("/:bucket/*", "/x/y/z", "bucket=x,*=y/z"),
@@ -227,7 +227,19 @@ class TestRegistration:
 
     @pytest.mark.parametrize(
         "path",
-        ["/*/a", "*/*", "/:id/:id", "/:a/b/:a/c", "/a?b", "/a#b", None, b"/a"],
+        [
+            "/*/a",
+            "*/*",
+            "/a/*b",
+            "/*b/c",
+            "/**",
+            "/:id/:id",
+            "/:a/b/:a/c",
+            "/a?b",
+            "/a#b",
+            None,
+            b"/a",
+        ],
     )
     def test_a_bad_pattern_is_refused(self, path):
         with pytest.raises(ValidationError, match="path"):
