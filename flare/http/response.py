@@ -387,17 +387,21 @@ def internal_error(msg: str = "Internal Server Error") -> Response:
 
 
 def redirect(url: str, status: int = 302) -> Response:
-    """A redirect to *url* (RFC 9110 section 15.4), in which non-ASCII text is percent-encoded.
+    """A redirect to *url* (RFC 9110 section 15.4), in which what may not stand in a URI reference
+    (RFC 3986) is percent-encoded: text that is not ASCII, spaces, a ``%`` of no escape.
 
     Raises ``ValidationError`` for a *status* other than 301, 302, 303, 307 and 308, and
     ``HeaderInjectionError`` for a *url* that is no field value.
     """
     if status not in (301, 302, 303, 307, 308):
         raise ValidationError("status", f"expected 301, 302, 303, 307 or 308, got {status}")
-    return Response(status, headers={"Location": _encode_non_ascii(_percent_encoded, url)})
+    return Response(status, headers={"Location": _encode_foreign(_percent_encoded, url)})
 
 
-_encode_non_ascii = re.compile(r"[^\x00-\x7f]+").sub
+# Control characters are left: no field may have them, and that is an error.
+_encode_foreign = re.compile(
+    r"""[^\x00-\x7f]+|[\t "<>\\^`{|}]|%(?![0-9A-Fa-f]{2})""",
+).sub
 
 
 def _percent_encoded(found: re.Match[str]) -> str:

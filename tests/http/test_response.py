@@ -139,11 +139,20 @@ def test_other_statuses_do_not_redirect(status: int) -> None:
         redirect("/", status)
 
 
-def test_a_redirect_percent_encodes_what_is_not_ascii_and_nothing_else() -> None:
-    assert (
-        redirect("/caf\xe9/\u20ac?a=%20 b").headers.get("location")
-        == "/caf%C3%A9/%E2%82%AC?a=%20 b"
-    )
+@pytest.mark.parametrize(
+    ("url", "location"),
+    [
+        ("/caf\xe9/\u20ac?a=%20 b", "/caf%C3%A9/%E2%82%AC?a=%20%20b"),
+        ("/raw?x=a b", "/raw?x=a%20b"),
+        ('/"<>\\^`{|}\t', "/%22%3C%3E%5C%5E%60%7B%7C%7D%09"),
+        ("/100%/%zz/%4/%2f%C3", "/100%25/%25zz/%254/%2f%C3"),
+        ("http://u@[::1]:8/a;b=1,2/~x-._!$&'()*+?q=/?@:#f", None),
+    ],
+)
+def test_a_redirect_percent_encodes_what_is_no_part_of_a_uri_and_nothing_else(
+    url: str, location: str | None
+) -> None:
+    assert redirect(url).headers.get("location") == (location or url)
 
 
 @pytest.mark.parametrize("url", ["/\r\nSet-Cookie: a=b", "/\n", "/\0", "/\u20ac\n"])
