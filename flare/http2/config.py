@@ -128,6 +128,8 @@ class Http2ClientConfig(_CommonConfig):
 
 def _check(config: object, name: str, low: int, high: int | None = None) -> None:
     value = getattr(config, name)
+    if not isinstance(value, int):
+        raise ValidationError(name, f"must be an int, got {value!r}")
     if value < low or (high is not None and value > high):
         bounds = f">= {low}" if high is None else f"from {low} to {high}"
         raise ValidationError(name, f"must be {bounds}, got {value}")

@@ -15,14 +15,26 @@ from flare.http2 import Http2Config
 __all__ = ["ServerConfig"]
 
 _MIB = 1024 * 1024
-_TIMEOUTS = (
-    "idle_timeout_ms",
-    "header_timeout_ms",
-    "write_timeout_ms",
-    "read_body_timeout_ms",
-    "handler_timeout_ms",
-    "request_timeout_ms",
-)
+_LEAST = {
+    "read_buffer_size": 1,
+    "max_header_size": 1,
+    "max_uri_length": 1,
+    "max_body_size": 0,
+    "max_keepalive_requests": 0,
+    "max_connections": 0,
+    "handler_queue": 0,
+    "shutdown_timeout_ms": 0,
+    "max_requests": 0,
+    "max_requests_jitter": 0,
+    "idle_timeout_ms": 0,
+    "header_timeout_ms": 0,
+    "write_timeout_ms": 0,
+    "read_body_timeout_ms": 0,
+    "handler_timeout_ms": 0,
+    "request_timeout_ms": 0,
+    "handler_threads": 1,
+    "backlog": 1,
+}
 
 
 @dataclass(slots=True)
@@ -119,28 +131,25 @@ class ServerConfig:
 
         *strict* also asks that a body may be as large as a head, as ``serve_comptime`` does.
         """
-        for name in ("read_buffer_size", "max_header_size", "max_uri_length"):
-            if getattr(self, name) <= 0:
-                raise ValidationError(name, f"must be > 0, got {getattr(self, name)}")
-        for name in (
-            "max_body_size",
-            "max_keepalive_requests",
-            "max_connections",
-            "handler_queue",
-            "shutdown_timeout_ms",
-            "max_requests",
-            "max_requests_jitter",
-            *_TIMEOUTS,
-        ):
-            if getattr(self, name) < 0:
-                raise ValidationError(name, f"must be >= 0, got {getattr(self, name)}")
-        for name in ("handler_threads", "backlog"):
-            if getattr(self, name) < 1:
-                raise ValidationError(name, f"must be >= 1, got {getattr(self, name)}")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int):
+                raise ValidationError(name, f"must be an int, got {value!r}")
+            if value < least:
+                raise ValidationError(name, f"must be >= {least}, got {value}")
         if self.dispatch not in ("auto", "inline", "pool"):
             raise ValidationError(
                 "dispatch", f"must be 'auto', 'inline' or 'pool', got {self.dispatch!r}"
             )
+        for name, kind in (("h1_leniency", H1LeniencyConfig), ("h2_config", Http2Config | None)):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                what = "an H1LeniencyConfig" if name == "h1_leniency" else "an Http2Config or None"
+                raise ValidationError(name, f"must be {what}, got {value!r}")
+        for name in ("on_worker_start", "on_worker_stop"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise ValidationError(name, f"must be callable or None, got {value!r}")
         self.http2_config().validate()
         forwarding = Forwarding(self.trusted_proxies, self.forwarded_headers)
         if self.proxy_protocol and not forwarding.trusted:

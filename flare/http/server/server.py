@@ -86,13 +86,13 @@ class HttpServer:
     ) -> None:
         """Own one or more *listeners*, which listen already. Several workers share them: sockets
         beside them would be in the way of whoever bound them. *tls*: see ``bind``."""
-        self._tls = _server_tls(tls, config)
+        self.config = _checked(config)
+        self._tls = _server_tls(tls, self.config)
         self._listeners: list[Listener] = (
             [listeners] if isinstance(listeners, TcpListener | UnixListener) else list(listeners)
         )
         if not self._listeners:
             raise ValidationError("listeners", "at least one is needed")
-        self.config = config or ServerConfig()
         # Guards what follows. Reentrant: a signal handler may close what its thread is starting.
         self._lock = threading.RLock()
         self._crew: Reachable | None = None
@@ -120,12 +120,12 @@ class HttpServer:
         With *tls* every connection is encrypted, and the server speaks HTTPS alone. Its files are
         loaded here, and ``TlsServerError`` says which of them cannot be used. Where it names no
         ``alpn``, the server offers what it speaks; for other protocols there is a
-        ``ValidationError``.
+        ``ValidationError``. For a *config* that is none there is a ``TypeError``.
 
         *h2_config* stands above ``config.h2_config``.
         """
         if h2_config is not None:
-            config = replace(config or ServerConfig(), h2_config=h2_config)
+            config = replace(_checked(config), h2_config=h2_config)
         return cls.bind_many([addr], config, tls=tls)
 
     @classmethod
@@ -174,8 +174,9 @@ class HttpServer:
         mode: int | None,
         tls: TlsServerConfig | TlsAcceptor | None,
     ) -> Self:
+        config = _checked(config)
         ready = _server_tls(tls, config)  # before anything is bound
-        server = cls(bind_all(addrs, _backlog(config), mode), config)
+        server = cls(bind_all(addrs, config.backlog, mode), config)
         server._tls = ready
         server._bound_here = True
         return server
@@ -196,6 +197,7 @@ class HttpServer:
         that is something else, and where there is none, ``NetworkError`` for one that is not
         open; then all stay the caller's.
         """
+        config = _checked(config)
         if fds is None:
             fds = inherited_fds()
             if not fds:
@@ -292,7 +294,7 @@ class HttpServer:
     def serve_comptime(self, handler: HandlerLike, config: ServerConfig | None = None) -> None:
         """``serve`` by one worker under *config*, which becomes the server's and is checked
         before anything is served: also that a body may be as large as a head."""
-        config = config or ServerConfig()
+        config = _checked(config)
         config.validate(strict=True)
         self.config = config
         self.serve(handler)
@@ -554,19 +556,26 @@ class HttpServer:
         return f"<HttpServer {', '.join(map(name_of, self._listeners))} {state}>"
 
 
+def _checked(config: object) -> ServerConfig:
+    """*config*, or all the defaults. Raises ``TypeError`` for anything else."""
+    if config is None:
+        return ServerConfig()
+    if not isinstance(config, ServerConfig):
+        name = type(config).__name__
+        hint = f"; write tls={name}(...)" if name in ("TlsServerConfig", "TlsAcceptor") else ""
+        raise TypeError(f"config must be a ServerConfig, not a {name}{hint}")
+    return config
+
+
 def _server_tls(
-    tls: TlsServerConfig | TlsAcceptor | None, config: ServerConfig | None
+    tls: TlsServerConfig | TlsAcceptor | None, config: ServerConfig
 ) -> ServerTls | None:
     """*tls* as the workers use it."""
     if tls is None:
         return None
     from flare.http.server.tls import ServerTls  # with `ssl`: not for servers without
 
-    return ServerTls(tls, config or ServerConfig())
-
-
-def _backlog(config: ServerConfig | None) -> int:
-    return (config or ServerConfig()).backlog
+    return ServerTls(tls, config)
 
 
 def _seconds_until(moment: float | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from flare.errors import ValidationError
 from flare.http import Request, Response, ok
 from flare.http.proto import H1LeniencyConfig
 from flare.http.server import HttpServer, ServerConfig
+from flare.http2 import Http2Config
 from flare.net import SocketAddr
+from flare.tls import TlsServerConfig
 
 TIMEOUTS = [
     "idle_timeout_ms",
@@ -83,6 +86,54 @@ def test_a_value_out_of_range_is_refused_by_name(field: str, value: Any) -> None
     with pytest.raises(ValidationError) as caught:
         ServerConfig(**{field: value}).validate()
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"max_body_size": "10"}, "max_body_size"),
+        ({"idle_timeout_ms": None}, "idle_timeout_ms"),
+        ({"handler_timeout_ms": 0.5}, "handler_timeout_ms"),
+        ({"handler_threads": "64"}, "handler_threads"),
+        ({"h1_leniency": True}, "h1_leniency"),
+        ({"h2_config": {"max_frame_size": 1}}, "h2_config"),
+        ({"h2_config": Http2Config(max_frame_size="16384")}, "max_frame_size"),  # type: ignore[arg-type]
+        ({"on_worker_start": "open_pool"}, "on_worker_start"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_name(fields: dict[str, Any], named: str) -> None:
+    with (
+        HttpServer.bind(SocketAddr.localhost(0), ServerConfig(**fields)) as server,
+        pytest.raises(ValidationError, match="must be") as caught,
+    ):
+        server.serve(hello)
+    assert caught.value.field == named
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"backlog": 5}, "config must be a ServerConfig, not a dict$"),
+        (ServerConfig, "config must be a ServerConfig, not a type$"),
+        (TlsServerConfig("no-such-file.pem"), "write tls=TlsServerConfig"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(config: Any, says: str, tmp_path: Path) -> None:
+    here = SocketAddr.localhost(0)
+    path = tmp_path / "socket"
+    with HttpServer.bind(here) as other:
+        for make in (
+            lambda: HttpServer.bind(here, config),
+            lambda: HttpServer.bind(here, config, h2_config=Http2Config()),
+            lambda: HttpServer.bind_many([here], config),
+            lambda: HttpServer.bind_unix(path, config),
+            lambda: HttpServer.from_fds([0], config),
+            lambda: HttpServer(other._listeners, config),
+            lambda: other.serve_comptime(hello, config),
+        ):
+            with pytest.raises(TypeError, match=says):
+                make()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("mode", ["auto", "inline", "pool"])
