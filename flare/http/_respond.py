@@ -164,7 +164,7 @@ def response_problem(result: object) -> Exception | None:
     """Why *result* cannot be sent, or ``None``. Bytes-like bodies become bytes on the way."""
     if type(result) is Response and type(result.body) is bytes:
         status = result.status
-        if type(status) is int and 200 <= status <= 999:
+        if type(status) is int and 200 <= status <= 999 and type(result.reason) is str:
             return None  # nearly every response
     if not isinstance(result, (Response, StreamingResponse)):
         return TypeError(f"a handler must return a Response, not {type(result).__name__}")
@@ -176,6 +176,12 @@ def response_problem(result: object) -> Exception | None:
             return TypeError(f"a response's status must be an int, not {type(status).__name__}")
     if not 200 <= status <= 999:
         return ValueError(f"a handler cannot answer with status {status}")
+    reason: object = result.reason
+    if reason is not None and not isinstance(reason, str):
+        return TypeError(
+            f"a response's reason must be a str, not {type(reason).__name__};"
+            " it stands before the body: Response(status, reason, body)"
+        )
     if isinstance(result, Response) and type(result.body) is not bytes:
         try:
             result.body = as_bytes(result.body)

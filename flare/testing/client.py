@@ -7,7 +7,6 @@ import json as _json
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
-from urllib.parse import urlencode
 
 from flare.errors import ValidationError
 from flare.http._respond import response_problem
@@ -21,10 +20,13 @@ from flare.http.response import Response, StreamingResponse
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+    from flare.http.client.target import Params
+
 __all__ = ["TestClient"]
 
 H = TypeVar("H")
 _Headers = HeaderMap | Mapping[str, str] | Iterable[tuple[str, str]] | None
+_Json = dict[str, Any] | list[Any] | float
 _LEFT_OUT: Final[Any] = object()
 
 
@@ -53,21 +55,29 @@ class TestClient(Generic[H]):
         self,
         method: str,
         path: str,
-        body: ReadableBuffer | str | Iterable[bytes] = b"",
+        body: ReadableBuffer | str | Iterable[bytes] | _Json | None = b"",
         headers: _Headers = None,
         *,
         json: Any = _LEFT_OUT,
         data: Any = _LEFT_OUT,
+        params: Params | None = None,
     ) -> Response:
         """Send a request with *body*, or with *json* as JSON, or with *data* as a form.
 
         *data* is a mapping or pairs; a value that is a list stands for several fields; bytes and
         text go out as they are. *json* and *data* set ``Content-Type`` where *headers* has none.
-        *body* may also be a binary file or an iterable of bytes, which is read first: the handler
-        has all of it in ``req.body`` and in ``req.stream``.
-        Raises ``ValidationError`` where more than one of the three is given.
+        *body* may also be a dict, list, number or bool, which goes out as JSON, or a binary file
+        or an iterable of bytes, which is read first: the handler has all of it in ``req.body`` and
+        in ``req.stream``. *params*, text or pairs, are appended to the query.
+        Raises ``ValidationError`` where more than one of the three is given, ``TypeError`` for a
+        body that is none.
         """
         sent, content_type = _encode(body, json, data)
+        if params is not None:
+            # Imported here: nearly every test does without the client.
+            from flare.http.client.target import with_query
+
+            path = with_query(path, params)
         req = Request(method, path, sent, expose_errors=True, headers=headers)
         if content_type and not req.headers.contains("content-type"):
             req.headers.set("Content-Type", content_type)
@@ -85,57 +95,66 @@ class TestClient(Generic[H]):
             return error_response(req, error)
         return _buffered(result)
 
-    def get(self, path: str, headers: _Headers = None) -> Response:
+    def get(self, path: str, headers: _Headers = None, *, params: Params | None = None) -> Response:
         """``request("GET", ...)``."""
-        return self.request("GET", path, b"", headers)
+        return self.request("GET", path, b"", headers, params=params)
 
-    def head(self, path: str, headers: _Headers = None) -> Response:
+    def head(
+        self, path: str, headers: _Headers = None, *, params: Params | None = None
+    ) -> Response:
         """``request("HEAD", ...)``. The body, which a server would not send, is left in."""
-        return self.request("HEAD", path, b"", headers)
+        return self.request("HEAD", path, b"", headers, params=params)
 
-    def options(self, path: str, headers: _Headers = None) -> Response:
+    def options(
+        self, path: str, headers: _Headers = None, *, params: Params | None = None
+    ) -> Response:
         """``request("OPTIONS", ...)``."""
-        return self.request("OPTIONS", path, b"", headers)
+        return self.request("OPTIONS", path, b"", headers, params=params)
 
-    def delete(self, path: str, headers: _Headers = None) -> Response:
+    def delete(
+        self, path: str, headers: _Headers = None, *, params: Params | None = None
+    ) -> Response:
         """``request("DELETE", ...)``."""
-        return self.request("DELETE", path, b"", headers)
+        return self.request("DELETE", path, b"", headers, params=params)
 
     def post(
         self,
         path: str,
-        body: ReadableBuffer | str | Iterable[bytes] = b"",
+        body: ReadableBuffer | str | Iterable[bytes] | _Json | None = b"",
         headers: _Headers = None,
         *,
         json: Any = _LEFT_OUT,
         data: Any = _LEFT_OUT,
+        params: Params | None = None,
     ) -> Response:
         """``request("POST", ...)``."""
-        return self.request("POST", path, body, headers, json=json, data=data)
+        return self.request("POST", path, body, headers, json=json, data=data, params=params)
 
     def put(
         self,
         path: str,
-        body: ReadableBuffer | str | Iterable[bytes] = b"",
+        body: ReadableBuffer | str | Iterable[bytes] | _Json | None = b"",
         headers: _Headers = None,
         *,
         json: Any = _LEFT_OUT,
         data: Any = _LEFT_OUT,
+        params: Params | None = None,
     ) -> Response:
         """``request("PUT", ...)``."""
-        return self.request("PUT", path, body, headers, json=json, data=data)
+        return self.request("PUT", path, body, headers, json=json, data=data, params=params)
 
     def patch(
         self,
         path: str,
-        body: ReadableBuffer | str | Iterable[bytes] = b"",
+        body: ReadableBuffer | str | Iterable[bytes] | _Json | None = b"",
         headers: _Headers = None,
         *,
         json: Any = _LEFT_OUT,
         data: Any = _LEFT_OUT,
+        params: Params | None = None,
     ) -> Response:
         """``request("PATCH", ...)``."""
-        return self.request("PATCH", path, body, headers, json=json, data=data)
+        return self.request("PATCH", path, body, headers, json=json, data=data, params=params)
 
     def __enter__(self) -> Self:
         return self
@@ -172,23 +191,41 @@ def _takes(signature: inspect.Signature, count: int) -> bool:
 
 
 def _encode(
-    body: ReadableBuffer | str | Iterable[bytes], json: Any, data: Any
+    body: ReadableBuffer | str | Iterable[bytes] | _Json | None, json: Any, data: Any
 ) -> tuple[bytes, str]:
     """The bytes to send and their media type, ``""`` where nothing says which."""
-    if bool(body) + (json is not _LEFT_OUT) + (data is not _LEFT_OUT) > 1:
+    raw: Any = body
+    if _is_json(raw):
+        if json is not _LEFT_OUT or data is not _LEFT_OUT:
+            raise ValidationError("body", "give one of body, json and data")
+        json, raw = raw, b""
+    if bool(raw) + (json is not _LEFT_OUT) + (data is not _LEFT_OUT) > 1:
         raise ValidationError("body", "give one of body, json and data")
     if json is not _LEFT_OUT:
         text = _json.dumps(json, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode(), "application/json"
-    if data is not _LEFT_OUT and not isinstance(data, (str, bytes, bytearray, memoryview)):
-        return urlencode(data, doseq=True).encode(), "application/x-www-form-urlencoded"
-    raw: Any = body if data is _LEFT_OUT else data
+    if data is not _LEFT_OUT:
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            # Imported here, as above.
+            from flare.http.client.content import encode_pairs
+
+            return encode_pairs(data).encode(), "application/x-www-form-urlencoded"
+        raw = data
+    if raw is None:
+        return b"", ""
     if isinstance(raw, str):
         return raw.encode(), ""
     try:
         return bytes(memoryview(raw)), ""
     except TypeError:
         return drain_body(raw), ""
+
+
+def _is_json(body: Any) -> bool:
+    """Whether *body* stands for JSON, as with ``HttpClient``; a list of bytes is a stream."""
+    if isinstance(body, list):
+        return not any(isinstance(item, (bytes, bytearray, memoryview)) for item in body)
+    return isinstance(body, (dict, int, float))
 
 
 def _buffered(result: Response | StreamingResponse[Any]) -> Response:

@@ -70,6 +70,7 @@ class TestVerbsWithABody:
             ({"a": "1 2", "b": "é"}, "a=1+2&b=%C3%A9"),
             ([("a", "1"), ("a", "2")], "a=1&a=2"),
             ({"a": [1, 2]}, "a=1&a=2"),
+            ({"a": True, "b": None}, "a=true"),
         ],
     )
     def test_a_form(self, verb, value, text):
@@ -82,17 +83,66 @@ class TestVerbsWithABody:
         answer = getattr(TestClient(echo), verb)("/x", data=value).json()
         assert (answer["body"], answer["headers"]) == ("a=1", [])
 
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            ({"a": 1}, '{"a":1}'),
+            ([1, "b"], '[1,"b"]'),
+            ({}, "{}"),
+            ([], "[]"),
+            (0, "0"),
+            (True, "true"),
+        ],
+    )
+    def test_a_body_that_is_a_value_goes_out_as_json(self, verb, value, text):
+        answer = getattr(TestClient(echo), verb)("/x", value).json()
+        assert answer["body"] == text
+        assert answer["headers"] == [["Content-Type", "application/json"]]
+
+    @pytest.mark.parametrize("kind", [list, iter, tuple])
+    def test_pieces_are_joined(self, verb, kind):
+        answer = getattr(TestClient(echo), verb)("/x", kind([b"a", b"b"])).json()
+        assert (answer["body"], answer["headers"]) == ("ab", [])
+
+    def test_no_body_is_none(self, verb):
+        assert getattr(TestClient(echo), verb)("/x", None).json()["body"] == ""
+
+    @pytest.mark.parametrize("make", [lambda: iter([b"a", "b"]), lambda: iter([None]), object])
+    def test_what_is_no_body_is_refused(self, verb, make):
+        with pytest.raises(TypeError, match=r"bytes, not|cannot stream"):
+            getattr(TestClient(echo), verb)("/x", make())
+
     def test_a_content_type_of_the_caller_stays(self, verb):
         answer = getattr(TestClient(echo), verb)("/x", json=1, headers={"content-type": "a/b"})
         assert answer.json()["headers"] == [["content-type", "a/b"]]
 
     @pytest.mark.parametrize(
         "arguments",
-        [{"body": b"x", "json": 1}, {"json": 1, "data": {}}, {"body": "x", "data": "y"}],
+        [
+            {"body": b"x", "json": 1},
+            {"json": 1, "data": {}},
+            {"body": "x", "data": "y"},
+            {"body": {}, "data": "y"},
+            {"body": [], "json": 1},
+        ],
     )
     def test_only_one_kind_of_body_is_taken(self, verb, arguments):
         with pytest.raises(ValidationError, match="one of body, json and data"):
             getattr(TestClient(echo), verb)("/x", **arguments)
+
+
+@pytest.mark.parametrize("verb", ["get", "head", "options", "delete", "post", "put", "patch"])
+@pytest.mark.parametrize(
+    ("path", "params", "url"),
+    [
+        ("/x", {"q": "a b", "n": [1, 2], "none": None}, "/x?q=a+b&n=1&n=2"),
+        ("/x?a=b#c", [("d", True)], "/x?a=b&d=true#c"),
+        ("/x", "raw=%20", "/x?raw=%20"),
+        ("/x", {}, "/x"),
+    ],
+)
+def test_params_are_the_clients(verb, path, params, url):
+    assert getattr(TestClient(echo), verb)(path, params=params).json()["url"] == url
 
 
 def test_the_callers_headers_are_copied():
@@ -217,7 +267,17 @@ def test_pytest_does_not_take_it_for_a_test_case():
 
 @pytest.mark.parametrize(
     "result",
-    [ok("x").body, None, 5, Response(42), Response(100), Response(200, body={"a": 1})],
+    [
+        ok("x").body,
+        None,
+        5,
+        Response(42),
+        Response(100),
+        Response(200, body={"a": 1}),
+        Response(200, {"a": 1}),
+        Response(200, b"body"),
+        stream_response(iter([]), 42),
+    ],
     ids=repr,
 )
 def test_what_a_server_could_not_send_is_an_error_here_too(result: object) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flare.http.client.auth import BasicAuth
     from flare.http.client.route import Route
 
-__all__ = ["Origin", "Params", "Target", "TargetResolver"]
+__all__ = ["Origin", "Params", "Target", "TargetResolver", "with_query"]
 
 Params = str | Mapping[str, Any] | Iterable[tuple[str, Any]]
 
@@ -96,7 +96,7 @@ class TargetResolver:
         if not isinstance(url, str):
             raise TypeError(f"url must be str, not {type(url).__name__}")
         if params is not None:
-            url = _with_query(url, params if isinstance(params, str) else encode_pairs(params))
+            url = with_query(url, params)
         target = self._memo.get(url)
         if target is None:
             target = Target.parse(url if _has_scheme(url) else self._join(url))
@@ -118,7 +118,9 @@ class TargetResolver:
         return f"{base.rstrip('/')}/{url.removeprefix('/')}"
 
 
-def _with_query(url: str, query: str) -> str:
+def with_query(url: str, params: Params) -> str:
+    """*url* with *params*, text or pairs to encode, appended to its query."""
+    query = params if isinstance(params, str) else encode_pairs(params)
     if not query:
         return url
     before, mark, fragment = url.partition("#")

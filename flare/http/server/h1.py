@@ -221,6 +221,7 @@ class H1Wire(StreamingWire):
         if (
             response.body_stream is not None
             or type(body) is not bytes
+            or type(response.reason) is not str
             or len(body) > JOINED_BYTES
             or head.method == "HEAD"
         ):

@@ -177,6 +177,7 @@ def make_h2_lane(worker: Worker) -> Callable[[H2Connection, bytes], None]:
                     type(result) is Response
                     and result.body_stream is None
                     and type(result.body) is bytes
+                    and type(result.reason) is str
                     and (size := len(result.body)) <= _LONGEST_BODY
                     and size <= window
                     and size <= outbox.send_window

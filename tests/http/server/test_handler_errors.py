@@ -10,7 +10,7 @@ import pytest
 from serving import PATIENCE, Connect, Serve, Start
 
 from flare.errors import HttpStatusError, NetworkError, ValidationError
-from flare.http import Request, Response, StreamingResponse, ok
+from flare.http import HttpClient, Request, Response, StreamingResponse, ok
 from flare.http.server import ServerConfig, stream_response
 
 SECRET = "the-inside-of-it"
@@ -52,6 +52,14 @@ FAILURES = [
     (HttpStatusError(400, 5), 500, b"Internal Server Error"),
     (HttpStatusError(400, "\udcff"), 400, b"\\udcff"),
 ]
+
+
+def test_a_body_in_the_place_of_the_reason_gets_500(serve: Serve) -> None:
+    address = serve(lambda _: Response(200, {"a": 1}))
+    with HttpClient() as h1, HttpClient(prefer_h2c=True) as h2:
+        for client in (h1, h2):
+            for _ in range(3):
+                assert client.get(f"http://{address[0]}:{address[1]}/").status == 500
 
 
 @pytest.mark.parametrize(("error", "status", "body"), FAILURES, ids=lambda value: repr(value)[:40])
