@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MemoryStream"]
 
 _DEFAULT_CAPACITY = 64 * 1024
+_STEP_SECONDS = 0.1
 
 
 class _Channel:
@@ -182,11 +184,15 @@ class MemoryStream(DuplexStream):
 
     def _wait(self, channel: _Channel, op: str, ready: Callable[[], object]) -> None:
         ms = 0 if self._nonblocking else self._recv_ms if op == "recv" else self._send_ms
-        limit = 0.0 if self._nonblocking else ms / 1000 or None
-        came = channel.changed.wait_for(lambda: self._closed or ready(), limit)
+        wait_for_ever = not (ms or self._nonblocking)
+        give_up_at = time.monotonic() + ms / 1000
+        while not (self._closed or ready()):
+            left = _STEP_SECONDS if wait_for_ever else give_up_at - time.monotonic()
+            if left <= 0:
+                raise Timeout(op, ms)
+            # In steps: a signal handler may close this end between the look and the wait.
+            channel.changed.wait(min(left, _STEP_SECONDS))
         self._check_open(op)
-        if not came:
-            raise Timeout(op, ms)
 
     def _check_open(self, op: str) -> None:
         if self._closed:

@@ -374,10 +374,12 @@ class StreamConformance:
 
     def test_a_signal_handler_may_close_the_stream_it_interrupts(self, pair: Any) -> None:
         one, _ = pair
-        with handling(signal.SIGALRM, lambda *_: one.close()):
-            signal.setitimer(signal.ITIMER_REAL, 0.02)
-            with pytest.raises(NetworkError) as caught:
-                one.read()
+        with (
+            handling(signal.SIGUSR1, lambda *_: one.close()),
+            pytest.raises(NetworkError) as caught,
+            signalled_when_asleep(signal.SIGUSR1),
+        ):
+            one.read()
         assert caught.value.errno == errno.EBADF
 
     @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)

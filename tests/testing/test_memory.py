@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flare.errors import BrokenPipe, Timeout
+from flare.errors import BrokenPipe, NetworkError, Timeout
 from flare.io import Readable
 from flare.testing.memory import MemoryStream
 
@@ -47,3 +47,17 @@ def test_it_is_readable() -> None:
     one, other = MemoryStream.pair()
     with one, other:
         assert isinstance(one, Readable)
+
+
+def test_a_close_between_the_look_and_the_wait_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = MemoryStream.pair()
+    changed = one._incoming.changed
+    wait = changed.wait
+
+    def close_and_wait(timeout: float | None = None) -> bool:
+        one.close()  # as a signal handler may, under the lock that its thread holds already
+        return wait(timeout)
+
+    monkeypatch.setattr(changed, "wait", close_and_wait)
+    with other, pytest.raises(NetworkError):
+        one.read()
