@@ -23,6 +23,7 @@ from flare.http.proto.heads import ResponseHead
 
 if TYPE_CHECKING:
     from flare.http.client.auth import Auth, ChallengedAuth, Signing
+    from flare.http.client.cookie_jar import StoredCookie
 
 __all__ = ["Call"]
 
@@ -35,8 +36,8 @@ class Call:
 
     ``auth`` is asked anew for each attempt. ``defaults`` are the client's own fields.
     ``decode_limit`` is how many bytes a coded body may decode to, 0 for any number; ``None`` leaves
-    it coded, ``tls`` how to do TLS. ``cookies`` are the call's own, ``state`` is what it shares
-    with others.
+    it coded, ``tls`` how to do TLS. ``cookies`` are the call's own, ``sends_kept`` says whether the
+    client's go along, ``state`` is what it shares with others.
 
     ``abroad`` says that a redirect has led to another origin, ``cross_site`` to another site;
     ``challenges`` counts those of this origin, ``connected`` tells after a failure whether there
@@ -44,7 +45,7 @@ class Call:
     """
 
     __slots__ = ("abroad", "auth", "challenges", "connected", "content", "cookies", "cross_site",
-                 "decode_limit", "defaults", "headers", "method", "state", "target",
+                 "decode_limit", "defaults", "headers", "method", "sends_kept", "state", "target",
                  "tls")  # fmt: skip
 
     def __init__(
@@ -57,6 +58,7 @@ class Call:
         defaults: DefaultFields,
         state: ClientState,
         cookies: dict[str, str] | None,
+        sends_kept: bool,
         decode_limit: int | None,
         tls: TlsSettings,
     ) -> None:
@@ -68,6 +70,7 @@ class Call:
         self.defaults = defaults
         self.state = state
         self.cookies = cookies
+        self.sends_kept = sends_kept
         self.decode_limit = decode_limit
         self.tls = tls
         self.abroad = self.cross_site = self.connected = False
@@ -77,7 +80,7 @@ class Call:
         """The same call, to be sent from the beginning."""
         return Call(
             self.method, self.target, self.headers, self.content, self.auth, self.defaults,
-            self.state, self.cookies, self.decode_limit, self.tls,
+            self.state, self.cookies, self.sends_kept, self.decode_limit, self.tls,
         )  # fmt: skip
 
     def outgoing(self) -> Outgoing:
@@ -120,13 +123,16 @@ class Call:
 
     def _cookie_field(self) -> str:
         own = self.cookies
-        kept = self.state.cookies_for(
-            self.target, self.method, redirected=self.abroad, cross_site=self.cross_site
-        )
+        kept = self._kept_cookies() if self.sends_kept else []
         if not own:
             return "; ".join([f"{each.name}={each.value}" for each in kept]) if kept else ""
         pairs = [f"{each.name}={each.value}" for each in kept if each.name not in own]
         return "; ".join([*pairs, *(f"{name}={value}" for name, value in own.items())])
+
+    def _kept_cookies(self) -> list[StoredCookie]:
+        return self.state.cookies_for(
+            self.target, self.method, redirected=self.abroad, cross_site=self.cross_site
+        )
 
     def challenged(self, head: ResponseHead) -> bool:
         """Whether the 401 *head* can be answered by sending the request once more."""

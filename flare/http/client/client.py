@@ -286,7 +286,8 @@ class HttpClient:
         type). *files*, unless empty, makes it ``multipart/form-data``, with the fields of *data*: a
         mapping or pairs of names and either a ``Path``, an open binary file, bytes, or a tuple of
         filename, one of these, and perhaps a type and more headers. *params* are appended to the
-        query. ``None`` as a value of *headers* leaves out the client's field, or the automatic one.
+        query. ``None`` as a value of *headers* leaves out the client's field, or the automatic one:
+        as ``Cookie`` the cookies kept, as ``Authorization`` all credentials but *auth*.
 
         *auth* replaces the client's. *cookies* go along to this origin, before those kept; a
         ``Cookie`` field among *headers* in place of those. *timeout* is seconds, or a pair for
@@ -347,10 +348,11 @@ class HttpClient:
                 target,
                 headers or None,
                 content,
-                self._auth_for(target, headers, auth, at_home),
+                self._auth_for(target, headers, absent, auth, at_home),
                 (self._defaults if at_home else self._foreign_defaults).without(absent),
                 self._state,
                 checked_cookies(cookies, headers) if cookies else None,
+                "cookie" not in absent,
                 self._decode_limit if headers is None or wants_decoding(headers) else None,
                 self._tls if verify is None and cert is None else self._tls.but(verify, cert),
             )
@@ -389,13 +391,18 @@ class HttpClient:
         return base is None or target.origin == base.origin
 
     def _auth_for(
-        self, target: Target, headers: HeaderMap | None, auth: AuthLike | None, at_home: bool
+        self,
+        target: Target,
+        headers: HeaderMap | None,
+        absent: frozenset[str],
+        auth: AuthLike | None,
+        at_home: bool,
     ) -> Auth | ChallengedAuth | None:
-        """The call's own credentials, or a field among *headers*, or the client's, or the URL's,
-        or the user's file's."""
+        """The call's own credentials, or a field among *headers*, or none where it is *absent*, or
+        the client's, or the URL's, or the user's file's."""
         if auth is not None:
             return as_auth(auth)
-        if headers is not None and "authorization" in headers:
+        if "authorization" in absent or (headers is not None and "authorization" in headers):
             return None
         if self._auth is not None and at_home:
             return self._auth

@@ -156,6 +156,31 @@ def test_a_field_left_out_of_a_call_stays_out_behind_a_redirect_and_is_in_the_ne
         assert [b"X-Key: k" in head for head in server.requests()] == [False, False, True]
 
 
+def test_no_credentials_are_sent_where_their_field_is_left_out(tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login ann password secret\n")
+    netrc.chmod(0o600)
+    moved = response(b"", "302 Found", "Location: /there")
+    for client in ({"auth": ("ann", "secret")}, {"netrc": netrc}):
+        with ScriptedServer([answers(moved, OK, OK)]) as server:
+            with HttpClient(server.base, **client) as caller:
+                caller.get("/", headers={"authorization": None})
+                caller.get("/", headers={"Authorization": None}, auth=BearerAuth("own"))
+            got = [fields(head).get("Authorization") for head in server.requests()]
+        assert got == [None, None, "Bearer own"]
+
+
+def test_no_cookies_are_sent_that_were_kept_where_their_field_is_left_out():
+    moved = response(b"", "302 Found", "Location: /there", "Set-Cookie: b=2")
+    with ScriptedServer([answers(moved, OK, OK, OK)]) as server:
+        with HttpClient(server.base, cookies={"a": "1"}) as client:
+            client.get("/", headers={"cookie": None})
+            client.get("/", headers={"Cookie": None}, cookies={"own": "3"})
+            client.get("/")
+        got = [fields(head).get("Cookie") for head in server.requests()]
+    assert got == [None, None, "own=3", "a=1; b=2"]
+
+
 def test_the_type_of_a_body_may_be_left_out():
     _, raw, _ = exchange(method="POST", json=[1], headers={"Content-Type": None})
     assert "Content-Type" not in fields(raw)
