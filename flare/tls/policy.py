@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flare.errors import ValidationError
@@ -60,7 +60,9 @@ def apply_policy(context: ssl.SSLContext, min_protocol: int, alpn: Iterable[str]
         context.set_alpn_protocols(protocols)
 
 
-def load_chain(context: ssl.SSLContext, cert: FilePath, key: FilePath, password: str) -> None:
+def load_chain(
+    context: ssl.SSLContext, cert: FilePath, key: FilePath, password: str | Callable[[], str]
+) -> None:
     """Load a certificate chain and its key; an empty *key* is in the same file.
 
     Raises ``ChainError``. Always with a password, if only an empty one: OpenSSL would ask for it at
@@ -71,7 +73,7 @@ def load_chain(context: ssl.SSLContext, cert: FilePath, key: FilePath, password:
     def answer() -> str:
         nonlocal asked
         asked = True
-        return password
+        return password() if callable(password) else password
 
     try:
         context.load_cert_chain(cert, key or None, answer)
@@ -81,7 +83,7 @@ def load_chain(context: ssl.SSLContext, cert: FilePath, key: FilePath, password:
 
 
 def _chain_cause(
-    exc: Exception, cert: FilePath, key: FilePath, asked: bool, password: str
+    exc: Exception, cert: FilePath, key: FilePath, asked: bool, password: object
 ) -> tuple[int, str]:
     """The errno, or 0, and the words for what OpenSSL, which tells of no file, gave up with."""
     for path, what in ((cert, "certificate"), (key, "private key")):
