@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json as _json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
@@ -64,11 +64,12 @@ class TestClient(Generic[H]):
     ) -> Response:
         """Send a request with *body*, or with *json* as JSON, or with *data* as a form.
 
-        *data* is a mapping or pairs; a value that is a list stands for several fields; bytes and
-        text go out as they are. *json* and *data* set ``Content-Type`` where *headers* has none.
-        *body* may also be a dict, list, number or bool, which goes out as JSON, or a binary file
-        or an iterable of bytes, which is read first: the handler has all of it in ``req.body`` and
-        in ``req.stream``. *params*, text or pairs, are appended to the query.
+        *data* is a mapping or pairs; a value that is a list stands for several fields; bytes, text,
+        a file and an iterator of bytes go out as they are. *json* and *data* set ``Content-Type``
+        where *headers* has none. *body* may also be a dict, list, number or bool, which goes out as
+        JSON, or a binary file or an iterable of bytes, which is read first: the handler has all of
+        it in ``req.body`` and in ``req.stream``. *params*, text or pairs, are appended to the
+        query.
         Raises ``ValidationError`` where more than one of the three is given, ``TypeError`` for a
         body that is none.
         """
@@ -195,6 +196,8 @@ def _encode(
 ) -> tuple[bytes, str]:
     """The bytes to send and their media type, ``""`` where nothing says which."""
     raw: Any = body
+    if data is None:
+        data = _LEFT_OUT
     if _is_json(raw):
         if json is not _LEFT_OUT or data is not _LEFT_OUT:
             raise ValidationError("body", "give one of body, json and data")
@@ -205,7 +208,9 @@ def _encode(
         text = _json.dumps(json, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode(), "application/json"
     if data is not _LEFT_OUT:
-        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+        if not (
+            isinstance(data, (str, bytes, bytearray, memoryview, Iterator)) or hasattr(data, "read")
+        ):
             # Imported here, as above.
             from flare.http.client.content import encode_pairs
 

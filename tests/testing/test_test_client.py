@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from flare.errors import HttpStatusError, ValidationError
@@ -78,10 +80,16 @@ class TestVerbsWithABody:
         assert answer["body"] == text
         assert answer["headers"] == [["Content-Type", "application/x-www-form-urlencoded"]]
 
-    @pytest.mark.parametrize("value", ["a=1", b"a=1"])
-    def test_data_that_is_text_goes_out_as_it_is(self, verb, value):
-        answer = getattr(TestClient(echo), verb)("/x", data=value).json()
+    @pytest.mark.parametrize(
+        "make", [lambda: "a=1", lambda: b"a=1", lambda: io.BytesIO(b"a=1"), lambda: iter([b"a=1"])]
+    )
+    def test_data_that_is_no_form_goes_out_as_it_is(self, verb, make):
+        answer = getattr(TestClient(echo), verb)("/x", data=make()).json()
         assert (answer["body"], answer["headers"]) == ("a=1", [])
+
+    @pytest.mark.parametrize(("given", "text"), [({}, ""), ({"json": [1]}, "[1]")])
+    def test_data_of_none_is_as_if_not_given(self, verb, given, text):
+        assert getattr(TestClient(echo), verb)("/x", data=None, **given).json()["body"] == text
 
     @pytest.mark.parametrize(
         ("value", "text"),
