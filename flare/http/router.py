@@ -354,7 +354,10 @@ def _bound_body(req: StreamedRequest, match: Match) -> None:
     """See to it that a handler which asked for no stream can read no more than other bodies have:
     who answers was foretold by the request as it came, and a middleware may have changed it."""
     target = match.target
-    streams = target.flare_stream_body if isinstance(target, Route) else may_stream_body(target)
+    if isinstance(target, Route) and target.method:
+        streams = target.flare_stream_body
+    else:  # the fallback's handler, or one that is mounted
+        streams = may_stream_body(target.handler if isinstance(target, Route) else target)
     req._bounded = not streams
     if match.request is not None:
         assert isinstance(match.request, StreamedRequest)

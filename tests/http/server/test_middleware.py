@@ -204,6 +204,20 @@ def test_a_marked_function_streams_through_a_middleware(serve: Serve, connect: C
     assert peer.read().body == b"StreamedRequest abc"
 
 
+@pytest.mark.parametrize("inside", [mounted, fallback_to])
+def test_a_middleware_inside_a_router_reads_what_its_route_may_have(
+    serve: Serve, connect: Connect, inside: Callable[[HandlerLike], Router]
+) -> None:
+    class Reading(Middleware):
+        def serve(self, req: Request) -> Response:
+            return ok(req.body)
+
+    router, _, _ = app()
+    peer = connect(serve(Middleware(inside(Reading(router))), ServerConfig(max_body_size=4)))
+    peer.post(b"12345678", target="/m/up" if inside is mounted else "/up")
+    assert peer.read().body == b"12345678"
+
+
 # -- whose word counts ---------------------------------------------------------------------
 
 
