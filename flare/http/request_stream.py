@@ -224,12 +224,12 @@ class RequestStream(io.BufferedIOBase):
         self._at = 0
 
     @classmethod
-    def of(cls, data: bytes) -> RequestStream:
+    def of(cls, data: bytes, trailers: HeaderMap | None = None) -> RequestStream:
         """A stream of what is all there."""
         queue = BodyQueue()
         if data:
             queue.put(data)
-        queue.end()
+        queue.end(trailers)
         return cls(queue)
 
     @property
@@ -350,6 +350,16 @@ class StreamedRequest(Request):
         self._stream = RequestStream(queue)
         return self
 
+    @classmethod
+    def _of_whole(cls, request: Request, most: int) -> StreamedRequest:
+        """*request*, as if its body, which is all there, were still to come."""
+        self = _bare_copy(cls, request)
+        self._whole = None
+        self._bounded = False
+        self._most = most
+        self._stream = RequestStream.of(request.body, request.trailers)
+        return self
+
     @property
     def body(self) -> bytes:
         """The rest of the body."""
@@ -373,9 +383,14 @@ class StreamedRequest(Request):
 
     def __copy__(self) -> StreamedRequest:
         # Not as copy() would: that asks for the value of every slot, and so for the whole body.
-        other = object.__new__(type(self))
-        for name in Request.__slots__:
-            if name != "body" and hasattr(self, name):
-                setattr(other, name, getattr(self, name))
+        other = _bare_copy(type(self), self)
         other._whole, other._bounded, other._most = self._whole, self._bounded, self._most
         return other
+
+
+def _bare_copy(cls: type[StreamedRequest], request: Request) -> StreamedRequest:
+    other = object.__new__(cls)
+    for name in Request.__slots__:
+        if name != "body" and hasattr(request, name):
+            setattr(other, name, getattr(request, name))
+    return other

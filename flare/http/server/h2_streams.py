@@ -217,18 +217,16 @@ class H2Streams(SocketConnection):
         if not codec.stream_is_open(sid):
             return  # it was reset meanwhile
         request = codec.take_request(sid)
-        if request.body and self._is_too_large(request):
-            self._refuse(sid, 413)
-            return
+        stream_limit = self._worker.stream_limit
+        # Where there is none, the codec has seen to the size of bodies; see ``_check_sizes``.
+        if stream_limit is not None and (size := len(request.body)):
+            limit, most = stream_limit(request), self._worker.config.max_body_size
+            if size > (most if limit is None else limit):
+                self._refuse(sid, 413)
+                return
+            if size > most:  # and the handler that answers in the end may be another
+                request = StreamedRequest._of_whole(request, most)
         self._dispatch(H2Stream(sid, request))
-
-    def _is_too_large(self, request: Request) -> bool:
-        """Whether a whole body is larger than its handler may have it; see ``_check_sizes``."""
-        worker = self._worker
-        if worker.stream_limit is None:
-            return False  # the codec has seen to it
-        limit = worker.stream_limit(request)
-        return len(request.body) > (worker.config.max_body_size if limit is None else limit)
 
     def _dispatch(self, stream: H2Stream) -> None:
         worker = self._worker

@@ -162,6 +162,17 @@ def test_a_rewritten_request_breaks_nothing(
     assert peer.read().status == 413
 
 
+def test_a_rewritten_request_has_no_more_over_http2_either() -> None:
+    """Where a body is all there at once, nobody reads it while it arrives."""
+    router, _, _ = app()
+    server = HttpServer.bind(SocketAddr.localhost(0), ServerConfig(max_body_size=4))
+    rewriting = Rewriting(router, "/up", "/plain")
+    with running_server(rewriting, server), HttpClient(prefer_h2c=True) as client:
+        url = f"http://{server.local_addr()}/up"
+        assert client.post(url, b"1234").body == b"1234"
+        assert client.post(url, b"12345").status == 413
+
+
 def test_a_body_past_the_limit_is_never_read_in_part(serve: Serve, connect: Connect) -> None:
     read: list[str] = []
 
