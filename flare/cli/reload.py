@@ -32,7 +32,7 @@ _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve and watch the ``.py`` files below the current folder, until Ctrl-C or SIGTERM."""
+    """Serve and watch the ``.py`` files below the current folder, until a signal ends it."""
     backlog = serve.config_of(arguments).backlog
     serve.kind_of(arguments)
     with certificates(arguments):
@@ -87,7 +87,8 @@ def _run(arguments: argparse.Namespace, backlog: int) -> int:
 
 
 class _Stop:
-    """SIGINT and SIGTERM as a flag, while it is entered."""
+    """SIGINT and SIGTERM as a flag, while it is entered; SIGHUP, too, unless it is ignored (nohup),
+    for the key of a certificate made now must not stay behind."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -96,10 +97,13 @@ class _Stop:
         self.asked = True
 
     def __enter__(self) -> None:
-        self._before = [signal.signal(n, self._ask) for n in (signal.SIGINT, signal.SIGTERM)]
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._ask) for number in numbers}
 
     def __exit__(self, *_error: object) -> None:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), self._before, strict=True):
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
 

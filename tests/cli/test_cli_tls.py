@@ -101,6 +101,18 @@ def test_serve_with_a_certificate_made_now(app: Path, more: list[str]) -> None:
     assert not os.path.exists(cert)
 
 
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, reason="under nohup there is none"
+)
+def test_a_hangup_ends_reload_and_leaves_no_key_behind(app: Path) -> None:
+    command = ["serve", "app:app", "--port", "0", "--tls-self-signed", "--reload"]
+    with started(*command, cwd=app) as program:
+        cert = read_until(program, r"self-signed, until this ends: (\S+)")[1]
+        read_until(program, r"on (https://\S+/)")
+        assert stop(program, signal.SIGHUP) == 0
+    assert not os.path.exists(cert)
+
+
 def test_a_hangup_takes_a_new_certificate(app: Path, made: tuple[Path, Path]) -> None:
     cert, key = app / "cert.pem", app / "key.pem"
     for path, new in zip((cert, key), made, strict=True):
