@@ -30,12 +30,11 @@ __all__ = [
 ]
 
 _USERINFO = re.compile(r"(?<=://)[^/?#@]*@")
-# Patterns as text: they are compiled by the first who shows a URL.
-_PAIRS = r"([?&;#])([^=&;#]*+)=([^&;#]*+)"
-# In part of a name, or the whole of a short one.
-_TELLING = (
-    r"(?i:.*(?:auth|code|cred|csrf|hash|jwt|key|nonce|otp|passw|pwd|secret|session|sig|token|xsrf).*"
-    r"|p|pass|pin|sid|state)"
+# As text: it is compiled by the first who shows a URL. In part of a name, or the whole of a short
+# one. A value that tells of nothing may be a URL, with names of its own behind a "?".
+_SECRETS = (
+    r"([?&;#](?i:[^=&;#?]*?(?:auth|code|cred|csrf|hash|jwt|key|nonce|otp|passw|pwd|secret|session|sig"
+    r"|token|xsrf)[^=&;#?]*+|p|pass|pin|sid|state)=)[^&;#]++"
 )
 _MAX_URL_CHARS = 2000
 
@@ -50,14 +49,9 @@ def masked_url(url: str) -> str:
     tell of secrets are masked."""
     shown = url[:_MAX_URL_CHARS]
     if "=" in shown:
-        shown = re.sub(_PAIRS, _mask_pair, shown)
+        shown = re.sub(_SECRETS, r"\1***", shown)
     shown = ascii(shown)[1:-1]
     return shown if len(url) <= _MAX_URL_CHARS else shown + "..."
-
-
-def _mask_pair(pair: re.Match[str]) -> str:
-    mark, name, value = pair.groups()
-    return f"{mark}{name}={'***' if value and re.fullmatch(_TELLING, name) else value}"
 
 
 class HttpError(OSError):

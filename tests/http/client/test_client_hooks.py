@@ -182,6 +182,7 @@ def test_what_a_first_call_has_no_use_for_is_not_imported():
             "http://h/;jsessionid=***#access_token=***&n=1",
         ),
         ("http://h/?token=&p=1&page=2", "http://h/?token=&p=***&page=2"),
+        ("http://h/?next=/in?code=x&key=y?z=1", "http://h/?next=/in?code=***&key=***"),
         ("http://h/" + "x" * 5000, "http://h/" + "x" * 1991 + "..."),
     ],
 )
