@@ -78,8 +78,8 @@ class ComptimeRouter(RouteListing, Handler):
         """Where *req* leads. Changes nothing about the request."""
         return self._router.match(req)
 
-    def _may_stream_body(self) -> bool:
-        return self._router._may_stream_body()
+    def _may_stream_body(self, seen: set[int]) -> bool:
+        return self._router._may_stream_body(seen)
 
     def dispatch_key(self, req: Request) -> object:
         """The matched ``Route``; else the router."""

@@ -290,13 +290,14 @@ def dispatch_mark(handler: object) -> DispatchMode | None:
     return None
 
 
-def may_stream_body(handler: object) -> bool:
-    """Whether a request for *handler* may be one that ``stream_body`` is for."""
+def may_stream_body(handler: object, seen: set[int] | None = None) -> bool:
+    """Whether a request for *handler* may be one that ``stream_body`` is for. *seen* are routers
+    that are being asked: two may be each other's fallback."""
     layer = handler
     for layer in _layers(handler):
         ask = getattr(layer, "_may_stream_body", None)
         if ask is not None:
-            return bool(ask())
+            return bool(ask(set() if seen is None else seen))
         if getattr(layer, "flare_stream_body", False):
             return True
     # One that wraps in its own way has only dispatch_key to tell what is in it.

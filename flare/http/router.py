@@ -330,12 +330,15 @@ class Router(RouteListing, Handler):
             return self._fallback.match
         return Match(self, _not_found)
 
-    def _may_stream_body(self) -> bool:
+    def _may_stream_body(self, seen: set[int]) -> bool:
+        if id(self) in seen:
+            return False
+        seen.add(id(self))
         handlers = [mount.handler for mount in self._mounts]
         if self._fallback is not None:
             handlers.append(self._fallback.handler)
         return any(route.flare_stream_body for route in self._routes) or any(
-            map(may_stream_body, handlers)
+            may_stream_body(handler, seen) for handler in handlers
         )
 
     def _methods(self) -> list[str]:

@@ -51,7 +51,7 @@ class Viewing:
                 f"a ViewHandler has serve_view(req, cancel), which {type(inner).__name__} has not"
             )
 
-    def _may_stream_body(self) -> bool:
+    def _may_stream_body(self, seen: set[int]) -> bool:
         return False  # a view is of what was received
 
     def view_key(self, view: RequestView) -> object:

@@ -284,3 +284,15 @@ def test_what_only_looks_like_a_wrapper_is_none() -> None:
     itself.inner = itself
     assert dispatch_key(itself, request) is itself
     assert not may_stream_body(itself)
+
+
+def test_two_routers_may_be_each_others_fallback(serve: Serve, connect: Connect) -> None:
+    one, two = Router(), Router()
+    one.get("/one", lambda request: ok("one"))
+    two.get("/two", lambda request: ok("two"))
+    one.fallback(two)
+    two.fallback(one)
+    peer = connect(serve(one))
+    for name in ("one", "two"):
+        peer.get(f"/{name}")
+        assert peer.read().body == name.encode()
