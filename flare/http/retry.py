@@ -103,7 +103,8 @@ class RetryPolicy:
 
 def _check_number(name: str, value: object, kind: type | tuple[type, ...]) -> None:
     if not isinstance(value, kind) or isinstance(value, bool) or value != value:
-        raise ValidationError(name, f"must be a number, got {value!r}")
+        what = "an int" if kind is int else "a number"
+        raise ValidationError(name, f"must be {what}, got {value!r}")
 
 
 def retry_after_ms(value: str, now: float) -> float | None:
