@@ -34,9 +34,9 @@ def test_only_idempotent_methods_unless_told(method, allowed):
 
 
 def test_the_error_says_which_number_it_must_be():
-    with pytest.raises(ValidationError, match="max_attempts.*must be an int, got 3.0"):
+    with pytest.raises(ValidationError, match=r"max_attempts.*must be an int, got 3.0"):
         RetryPolicy(max_attempts=3.0)
-    with pytest.raises(ValidationError, match="max_backoff_ms.*must be a number, got '3'"):
+    with pytest.raises(ValidationError, match=r"max_backoff_ms.*must be a number, got '3'"):
         RetryPolicy(max_backoff_ms="3")
 
 
