@@ -198,12 +198,11 @@ def _encode(
     raw: Any = body
     if data is None:
         data = _LEFT_OUT
-    if _is_json(raw):
-        if json is not _LEFT_OUT or data is not _LEFT_OUT:
-            raise ValidationError("body", "give one of body, json and data")
-        json, raw = raw, b""
-    if bool(raw) + (json is not _LEFT_OUT) + (data is not _LEFT_OUT) > 1:
+    is_json = _is_json(raw)
+    if (is_json or bool(raw)) + (json is not _LEFT_OUT) + (data is not _LEFT_OUT) > 1:
         raise ValidationError("body", "give one of body, json and data")
+    if is_json:
+        json = raw
     if json is not _LEFT_OUT:
         text = _json.dumps(json, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode(), "application/json"

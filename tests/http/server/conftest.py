@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from dispatching import Asleep
 from h2_peer import H2Peer
+from programs import Begin, Program
 from serving import PATIENCE, Address, Connect, Peer, Running, Serve, Start
 from tls_serving import ConnectTls, Pki, StartTls, secure, tls_server
 
@@ -32,6 +33,19 @@ def start() -> Iterator[Start]:
 def serve(start: Start) -> Serve:
     """Start a server for a handler and return where it listens."""
     return lambda handler, config=None: start(handler, config).address
+
+
+@pytest.fixture
+def program() -> Iterator[Begin]:
+    """Start a server as a program of its own; ended with the test."""
+    with ExitStack() as stack:
+
+        def begin(**options: Any) -> Program:
+            made = Program(**options)
+            stack.callback(made.end)
+            return made
+
+        yield begin
 
 
 @pytest.fixture

@@ -242,6 +242,9 @@ class Program:
         self.process.stdout.close()
 
 
+Begin = Callable[..., Program]
+
+
 class Load:
     """Clients that ask for "/" over and over. Half of them keep their connection for as long as
     the server lets them, half connect for each request."""

@@ -5,33 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from programs import Program
+from programs import Begin
 from serving import Connect
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/dev/tty, as Linux has it")
 
-Begin = Callable[..., Program]
 
 THREADS = [{"workers": 1}, {"workers": 2, "kind": "thread"}]
 PROCESSES = [{"workers": 1, "kind": "process"}, {"workers": 2, "kind": "process"}]
 NOTHING = r"log: SIGHUP: nothing to reload; .*--worker-kind process"
-
-
-@pytest.fixture
-def program() -> Iterator[Begin]:
-    with ExitStack() as stack:
-
-        def begin(**options: Any) -> Program:
-            made = Program(**options)
-            stack.callback(made.end)
-            return made
-
-        yield begin
 
 
 class Terminal:

@@ -8,11 +8,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from programs import Load, Program
+from programs import Begin, Load, Program
 from serving import PATIENCE, Connect, Peer, Running, Start
 
 from flare.http import (
@@ -242,19 +242,6 @@ def test_a_handler_may_ask(start: Start, connect: Connect) -> None:
     assert peer.read().body == b"1 1"
 
 
-@pytest.fixture
-def program() -> Iterator[Callable[..., Program]]:
-    begun: list[Program] = []
-
-    def begin(**options: Any) -> Program:
-        begun.append(Program(**options))
-        return begun[-1]
-
-    yield begin
-    for one in begun:
-        one.end()
-
-
 def stats_of(peer: Peer) -> dict[str, Any]:
     peer.get("/stats")
     found: dict[str, Any] = json.loads(peer.read().body)
@@ -271,9 +258,7 @@ def in_all(program: Program) -> dict[str, Any]:
 
 
 @processes
-def test_every_worker_process_knows_the_sum_of_all(
-    program: Callable[..., Program], connect: Connect
-) -> None:
+def test_every_worker_process_knows_the_sum_of_all(program: Begin, connect: Connect) -> None:
     running = program()
     running.await_workers(2)
     peers = [connect(running.address) for _ in range(20)]
@@ -297,7 +282,7 @@ def test_every_worker_process_knows_the_sum_of_all(
 
 @processes
 def test_workers_that_were_replaced_or_killed_stay_in_the_sum(
-    program: Callable[..., Program],
+    program: Begin,
 ) -> None:
     running = program(patient=True)
     first = set(running.await_workers(2))
@@ -317,9 +302,7 @@ def test_workers_that_were_replaced_or_killed_stay_in_the_sum(
 
 
 @processes
-def test_the_numbers_of_a_killed_worker_stay_in_the_sum(
-    program: Callable[..., Program], connect: Connect
-) -> None:
+def test_the_numbers_of_a_killed_worker_stay_in_the_sum(program: Begin, connect: Connect) -> None:
     running = program(workers=1, kind="process")
     (worker,) = running.await_workers(1)
     peer = connect(running.address)

@@ -8,20 +8,17 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import Load, Program
+from programs import Begin, Load
 from serving import PATIENCE, Address, Peer, Running, Start
 from tls_serving import ConnectTls, Pki, der_of, secure, tls, tls_server
 
 from flare.http import Request, Response, ok
 from flare.tls import TlsServerError
-
-Begin = Callable[..., Program]
 
 
 def hello(request: Request) -> Response:
@@ -110,17 +107,10 @@ def test_no_request_is_lost_while_certificates_come_and_go(
 
 
 @pytest.fixture
-def program() -> Iterator[Begin]:
+def program(program: Begin) -> Begin:
     if sys.platform != "linux":
         pytest.skip("looks into /proc")
-    with ExitStack() as stack:
-
-        def begin(**options: Any) -> Program:
-            made = Program(**options)
-            stack.callback(made.end)
-            return made
-
-        yield begin
+    return program
 
 
 def until_all_have(pki: Pki, address: Address, workers: int, wanted: bytes) -> set[int]:

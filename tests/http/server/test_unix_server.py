@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from dispatching import worker_of
-from programs import Load, Program, until_gone
+from programs import Begin, Load, until_gone
 from serving import PATIENCE, Connect, Start
 
 from flare.errors import AddressInUse, NetworkError, ValidationError
@@ -191,26 +191,13 @@ def test_a_drain_serves_what_waits_and_refuses_what_comes(
     running.join()
 
 
-@pytest.fixture
-def program() -> Iterator[type[Program]]:
-    begun: list[Program] = []
-
-    def begin(**options: object) -> Program:
-        begun.append(Program(**options))
-        return begun[-1]
-
-    yield begin  # type: ignore[misc]
-    for one in begun:
-        one.end()
-
-
 ALL = [("tcp", {"tcp": 2}), ("unix", {"tcp": 0}), ("both", {"tcp": 1})]
 
 
 @processes
 @pytest.mark.parametrize(("name", "options"), ALL, ids=[name for name, _ in ALL])
 def test_reload_and_drain_under_load_lose_nothing(
-    path: str, program: type[Program], name: str, options: dict[str, int]
+    path: str, program: Begin, name: str, options: dict[str, int]
 ) -> None:
     running = program(**options, patient=True, unix=[] if name == "tcp" else [path])
     before = set(running.await_workers(2))
@@ -230,7 +217,7 @@ def test_reload_and_drain_under_load_lose_nothing(
 
 @processes
 def test_a_worker_that_dies_leaves_the_file_and_the_queue(
-    path: str, program: type[Program], connect: Connect
+    path: str, program: Begin, connect: Connect
 ) -> None:
     running = program(tcp=0, unix=[path])
     workers = running.await_workers(2)
@@ -248,7 +235,7 @@ def test_a_worker_that_dies_leaves_the_file_and_the_queue(
 
 @processes
 def test_workers_are_replaced_after_so_many_requests_at_every_address(
-    path: str, program: type[Program]
+    path: str, program: Begin
 ) -> None:
     running = program(tcp=2, unix=[path], patient=True, config={"max_requests": 200})
     with Load(*running.addresses) as load:
@@ -262,7 +249,7 @@ def test_workers_are_replaced_after_so_many_requests_at_every_address(
 @processes
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_worker_has_only_the_sockets_it_serves(
-    path: str, program: type[Program], connect: Connect
+    path: str, program: Begin, connect: Connect
 ) -> None:
     running = program(tcp=2, unix=[path])
     running.await_workers(2)

@@ -7,33 +7,19 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import Load, Program, is_alive, until_gone, until_refused
+from programs import Begin, Load, is_alive, until_gone, until_refused
 from serving import Connect, Peer
 
 from flare.http.server.processes import WorkerStartError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
-Begin = Callable[..., Program]
 SHARED = {"FLARE_REUSEPORT_WORKERS": "0"}
-
-
-@pytest.fixture
-def program() -> Iterator[Begin]:
-    with ExitStack() as stack:
-
-        def begin(**options: Any) -> Program:
-            made = Program(**options)
-            stack.callback(made.end)
-            return made
-
-        yield begin
 
 
 @pytest.fixture(params=["separate", "shared"])
