@@ -387,21 +387,14 @@ def test_the_next_handler_behind_answers_unsent_has_a_deadline_too(
 def test_a_reader_that_stops_is_dropped_though_a_handler_runs(
     start: Start, connect: Connect
 ) -> None:
-    size = 300_000
-    gate = Gate(echo)
-    running = start(
-        lambda request: ok(b"x" * size) if request.url == "/big" else gate(request),
-        ServerConfig(write_timeout_ms=100, handler_timeout_ms=AMPLE),
-    )
-    worker = worker_of(running)
-    peer = connect(running.address, receive_buffer=4096)
-    peer.send(
-        b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n" * 40 + b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"
-    )
-    until(lambda: worker.tally.accepted)
-    until(lambda: not worker.connections)
-    gate.release.set()
-    until(lambda: is_quiet(worker))
+    config = ServerConfig(write_timeout_ms=NEAR, handler_timeout_ms=FAR, read_body_timeout_ms=0)
+    unsent = Unsent(start, connect, config)
+    assert unsent.connection._task is not None
+    run_out_of_time(unsent.worker, NEAR)
+    until(lambda: not unsent.worker.connections)
+    assert unsent.worker.dispatch.away == 1
+    unsent.gate.release.set()
+    until(lambda: is_quiet(unsent.worker))
 
 
 @pytest.mark.usefixtures("asleep")
